@@ -1,0 +1,108 @@
+//! Wiring: socket, capture thread, server, supervisor; and the way down.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use crate::capture::{self, Shared};
+use crate::config::Loaded;
+use crate::http::stream::Viewers;
+use crate::http::{self, Pulse};
+use crate::shutdown::{self, Shutdown};
+use crate::systemd::{self, Supervisor};
+
+/// Connections waiting to be accepted: everybody reconnects at once after a restart.
+const BACKLOG: i32 = 1024;
+/// How long a graceful stop may take before the program just ends.
+const STOP_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(loaded: Loaded) -> anyhow::Result<()> {
+    let Loaded { config, problems } = loaded;
+    for problem in &problems {
+        log::error!("configuration: {problem}");
+    }
+    let (listener, address) = listen(config.http.listen)?;
+    let watchdog = systemd::watchdog_interval();
+    let shared = Arc::new(Shared::new(watchdog));
+    let capture = capture::spawn(&config, problems.clone(), Arc::clone(&shared)).context("capture thread")?;
+
+    let (switch, token) = Shutdown::new();
+    let viewers = Arc::new(Viewers::new(Arc::clone(&shared), config.http.max_viewers.get() as usize));
+    let pulse = Pulse::default();
+    let problem_count = problems.len();
+    let context = http::Context { shared: Arc::clone(&shared), config, problems, viewers: Arc::clone(&viewers) };
+    actix_rt::System::new().block_on(async {
+        let server = http::server(Arc::new(context), listener, token, pulse.clone()).context("HTTP server")?;
+        let handle = server.handle();
+        let server = actix_rt::spawn(server);
+        log::info!("listening on {address}");
+        let supervisor = Supervisor::new(Arc::clone(&shared), viewers, pulse, address, problem_count);
+        let supervisor = actix_rt::spawn(supervisor.run(watchdog));
+
+        let signal = shutdown::signal().await.context("signal handlers")?;
+        log::info!("{signal}: stopping");
+        systemd::stopping();
+        supervisor.abort();
+        shared.hub.close();
+        // Streams end first; a graceful stop of the server would wait for them.
+        let _ = switch.send(true);
+        handle.stop(true).await;
+        server.await.context("HTTP server")?.context("HTTP server")
+    })?;
+
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    while !capture.is_finished() {
+        if Instant::now() >= deadline {
+            // A call into the camera hangs; there is nothing to be saved by waiting for it.
+            log::warn!("the camera does not stop in time");
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// The socket systemd holds for us, else one of our own. Also says where it can be reached.
+fn listen(address: SocketAddr) -> anyhow::Result<(TcpListener, String)> {
+    let listener = match systemd::listener().context("socket activation")? {
+        Some(listener) => listener,
+        None => bind(address).with_context(|| {
+            format!("cannot listen on {address}: is another program using the port? http.listen names another")
+        })?,
+    };
+    let bound = listener.local_addr().context("local address")?;
+    let place = if bound.ip().is_unspecified() {
+        format!("http://localhost:{}/ and all addresses of this machine", bound.port())
+    } else {
+        format!("http://{bound}/")
+    };
+    Ok((listener, place))
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let bind = |address: SocketAddr| -> std::io::Result<TcpListener> {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        if address.is_ipv6() {
+            // [::] takes IPv4 connections too, whatever net.ipv6.bindv6only says.
+            socket.set_only_v6(false)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    match bind(address) {
+        // A kernel without IPv6: the wildcard can still be served.
+        Err(error) if address.is_ipv6() && address.ip().is_unspecified() && no_ipv6(&error) => {
+            bind(SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, address.port())))
+        }
+        result => result,
+    }
+}
+
+fn no_ipv6(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}

@@ -1,0 +1,192 @@
+//! A camera that draws: colour bars, a bar that sweeps, the frame number and the time of day.
+//!
+//! The frame number is also there for programs: along the bottom edge 32 blocks tell its bits, most significant left,
+//! white for 1. [`read_frame_number`] reads them back from a decoded picture.
+
+use std::time::{Duration, SystemTime};
+
+use super::pace::Pace;
+use super::{BufferIndex, Camera, CameraError, CameraInfo};
+use crate::draw::{CHARACTER, Luma};
+use crate::frame::{MonotonicTime, PixelFormat, Plane, RawFrame, Size};
+
+const BLACK: u8 = 16;
+const WHITE: u8 = 235;
+/// Y, U and V of the bars: 75 % white, yellow, cyan, green, magenta, red, blue (ITU-R BT.601).
+const BARS: [[u8; 3]; 7] =
+    [[180, 128, 128], [162, 44, 142], [131, 156, 44], [112, 72, 58], [84, 184, 198], [65, 100, 212], [35, 212, 114]];
+const BITS: u32 = 32;
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct TestPattern {
+    info: CameraInfo,
+    pace: Pace,
+    /// The luma of one row of bars: what the sweeping bar uncovers.
+    background: Vec<u8>,
+    luma: Vec<u8>,
+    chroma: [Vec<u8>; 2],
+    frame_number: u64,
+    captured_at: MonotonicTime,
+}
+
+impl TestPattern {
+    /// A test pattern whose first frame has the number `first`.
+    pub fn new(size: Size, frame_rate: f64, first: u64) -> Self {
+        let (width, height) = (size.width as usize, size.height as usize);
+        let half = (width.div_ceil(2), height.div_ceil(2));
+        let bar = |x: usize, width: usize| BARS[x * BARS.len() / width];
+        let background: Vec<u8> = (0..width).map(|x| bar(x, width)[0]).collect();
+        let chroma = [1, 2].map(|component| {
+            let row: Vec<u8> = (0..half.0).map(|x| bar(x, half.0)[component]).collect();
+            row.repeat(half.1)
+        });
+        let info = CameraInfo {
+            source: "test-pattern",
+            id: "test-pattern".to_owned(),
+            model: "test pattern".to_owned(),
+            pixel_format: PixelFormat::Yuv420,
+            size,
+            stride: width,
+            frame_rate,
+            buffer_count: 1,
+            paced: true,
+        };
+        Self {
+            info,
+            pace: Pace::new(frame_rate),
+            luma: background.repeat(height),
+            background,
+            chroma,
+            frame_number: first,
+            captured_at: MonotonicTime::now(),
+        }
+    }
+
+    fn draw(&mut self) {
+        let size = self.info.size;
+        let (width, height) = (size.width, size.height);
+        let stride = width as usize;
+        // Whole rows are put back rather than tracked: it is a copy, and a test camera may cost that.
+        for row in self.luma.chunks_exact_mut(stride) {
+            row.copy_from_slice(&self.background);
+        }
+        let mut luma = Luma { data: &mut self.luma, stride, size };
+
+        // The bar crosses the picture in four seconds.
+        let bar = (width / 16).max(2);
+        let period = (self.info.frame_rate * 4.0).max(1.0) as u64;
+        let x = (self.frame_number % period) * u64::from(width) / period;
+        luma.fill(x as u32, 0, bar, height, WHITE);
+
+        let scale = (width / 400).max(1);
+        let (left, top) = (width / 20, height / 20);
+        let text_height = CHARACTER.height * scale;
+        let lines = [format!("frame {:08}", self.frame_number), time_of_day(self.captured_at.to_system_time())];
+        luma.fill(left, top, CHARACTER.width * scale * 16, text_height * 2 + 2 * scale, BLACK);
+        for (line, y) in lines.iter().zip([top, top + text_height]) {
+            luma.text(left + CHARACTER.width * scale / 2, y + scale, scale, WHITE, line);
+        }
+
+        let block = block_rows(size);
+        for bit in 0..BITS {
+            let (x, next) = (bit * width / BITS, (bit + 1) * width / BITS);
+            let set = self.frame_number >> (BITS - 1 - bit) & 1 == 1;
+            luma.fill(x, height - block, next - x, block, if set { WHITE } else { BLACK });
+        }
+    }
+}
+
+/// Height of the blocks along the bottom edge.
+fn block_rows(size: Size) -> u32 {
+    (size.height / 20).clamp(2, 32)
+}
+
+/// `12:34:56.789` UTC.
+fn time_of_day(time: SystemTime) -> String {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let seconds = since.as_secs() % 86_400;
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{hours:02}:{minutes:02}:{seconds:02}.{:03}", since.subsec_millis())
+}
+
+/// Reads the frame number (its lower 32 bits) back from a decoded picture's luma plane. Pictures narrower than 64
+/// pixels have blocks too small for JPEG to keep.
+pub fn read_frame_number(luma: &[u8], stride: usize, size: Size) -> Option<u32> {
+    let y = size.height.checked_sub(block_rows(size) / 2 + 1)? as usize;
+    let mut number = 0;
+    for bit in 0..BITS {
+        let x = ((2 * bit + 1) * size.width / (2 * BITS)) as usize;
+        let value = *luma.get(y * stride + x)?;
+        number = number << 1 | u32::from(value > 126);
+    }
+    Some(number)
+}
+
+impl Camera for TestPattern {
+    fn info(&self) -> &CameraInfo {
+        &self.info
+    }
+
+    fn acquire(&mut self, timeout: Duration) -> Result<Option<BufferIndex>, CameraError> {
+        let Some(due) = self.pace.wait(timeout) else { return Ok(None) };
+        self.captured_at = due;
+        self.draw();
+        Ok(Some(BufferIndex(0)))
+    }
+
+    fn view(&self, _: BufferIndex) -> RawFrame<'_> {
+        let half = self.info.size.width.div_ceil(2) as usize;
+        let planes = [(&self.luma, self.info.stride), (&self.chroma[0], half), (&self.chroma[1], half)]
+            .map(|(data, stride)| Plane { data, stride, fd: None, offset: 0 });
+        RawFrame::new(self.info.pixel_format, self.info.size, planes, self.frame_number, self.captured_at)
+    }
+
+    fn queue(&mut self, _: BufferIndex) -> Result<(), CameraError> {
+        self.frame_number += 1;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_its_number_at_any_size() {
+        for (width, height) in [(64, 48), (641, 479), (1280, 720), (99, 16), (2048, 64)] {
+            let size = Size { width, height };
+            let mut camera = TestPattern::new(size, 120.0, 0xdead_beef);
+            let buffer = camera.acquire(Duration::from_secs(1)).unwrap().unwrap();
+            let frame = camera.view(buffer);
+            let luma = frame.plane(0).unwrap();
+            assert_eq!(read_frame_number(luma.data, luma.stride, size), Some(0xdead_beef), "{size}");
+            camera.queue(buffer).unwrap();
+        }
+        for (width, height) in [(16, 16), (17, 16), (16, 8192), (8192, 17)] {
+            let mut camera = TestPattern::new(Size { width, height }, 120.0, 1);
+            assert!(camera.acquire(Duration::from_secs(1)).unwrap().is_some());
+        }
+    }
+
+    #[test]
+    fn moves() {
+        let size = Size { width: 320, height: 240 };
+        let mut camera = TestPattern::new(size, 120.0, 1);
+        let mut pictures = Vec::new();
+        for _ in 0..3 {
+            let buffer = camera.acquire(Duration::from_secs(1)).unwrap().unwrap();
+            let frame = camera.view(buffer);
+            pictures.push((frame.sequence, frame.plane(0).unwrap().data.to_vec()));
+            camera.queue(buffer).unwrap();
+        }
+        assert_eq!(pictures.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_ne!(pictures[0].1, pictures[1].1);
+        assert_ne!(pictures[1].1, pictures[2].1);
+    }
+
+    #[test]
+    fn time_of_day_is_utc() {
+        assert_eq!(time_of_day(SystemTime::UNIX_EPOCH + Duration::from_millis(86_400_000 + 3_723_004)), "01:02:03.004");
+    }
+}

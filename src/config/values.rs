@@ -1,0 +1,388 @@
+//! Types of single values. Each checks itself while it is read, so that the YAML reader can say where it stands.
+//!
+//! Messages start with "must": [`super::layers`] puts the key in front.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::de::{Deserializer, Error, Unexpected, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::frame::Size;
+
+/// A whole number from `MIN` to `MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count<const MIN: u32, const MAX: u32>(u32);
+
+impl<const MIN: u32, const MAX: u32> Count<MIN, MAX> {
+    /// For defaults; the range is checked when the program is compiled.
+    pub(super) const fn new(value: u32) -> Self {
+        assert!(value >= MIN && value <= MAX);
+        Self(value)
+    }
+
+    /// The number.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl<const MIN: u32, const MAX: u32> Serialize for Count<MIN, MAX> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u32(self.0)
+    }
+}
+
+impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Count<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = Number::deserialize(deserializer, "a whole number")?;
+        if number.0.fract() != 0.0 {
+            return Err(D::Error::custom(format_args!("must be a whole number, got {number}")));
+        }
+        number.between(f64::from(MIN), f64::from(MAX)).map(|value| Self(value as u32))
+    }
+}
+
+/// Frames per second, 1 to 120.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FrameRate(f64);
+
+impl FrameRate {
+    pub(super) const fn new(fps: f64) -> Self {
+        assert!(fps >= 1.0 && fps <= 120.0);
+        Self(fps)
+    }
+
+    /// Frames per second.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl Serialize for FrameRate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // "30", not "30.0": as a person would write it.
+        if self.0.fract() == 0.0 { serializer.serialize_u32(self.0 as u32) } else { serializer.serialize_f64(self.0) }
+    }
+}
+
+impl<'de> Deserialize<'de> for FrameRate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Number::deserialize(deserializer, "a number of frames per second")?.between(1.0, 120.0).map(Self)
+    }
+}
+
+/// Any YAML number, kept for the error message.
+struct Number(f64);
+
+impl Number {
+    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D, expecting: &'static str) -> Result<Self, D::Error> {
+        struct NumberVisitor(&'static str);
+        impl Visitor<'_> for NumberVisitor {
+            type Value = Number;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str(self.0)
+            }
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Number, E> {
+                Ok(Number(value as f64))
+            }
+            fn visit_u64<E: Error>(self, value: u64) -> Result<Number, E> {
+                Ok(Number(value as f64))
+            }
+            fn visit_f64<E: Error>(self, value: f64) -> Result<Number, E> {
+                Ok(Number(value))
+            }
+        }
+        deserializer.deserialize_any(NumberVisitor(expecting))
+    }
+
+    fn between<E: Error>(self, min: f64, max: f64) -> Result<f64, E> {
+        // A NaN lies in no range.
+        if (min..=max).contains(&self.0) {
+            Ok(self.0)
+        } else {
+            Err(E::custom(format_args!("must be between {min} and {max}, got {self}")))
+        }
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A time from `MIN` to `MAX` milliseconds, written `500ms`, `10s`, `2m` or as a number of seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interval<const MIN: u64, const MAX: u64>(Duration);
+
+impl<const MIN: u64, const MAX: u64> Interval<MIN, MAX> {
+    pub(super) const fn from_secs(seconds: u64) -> Self {
+        assert!(seconds * 1000 >= MIN && seconds * 1000 <= MAX);
+        Self(Duration::from_secs(seconds))
+    }
+
+    /// The time.
+    pub fn get(self) -> Duration {
+        self.0
+    }
+
+    fn checked<E: Error>(milliseconds: f64, written: &dyn fmt::Display) -> Result<Self, E> {
+        if (MIN as f64..=MAX as f64).contains(&milliseconds) {
+            // In range, so neither negative nor too large.
+            Ok(Self(Duration::from_millis(milliseconds.round() as u64)))
+        } else {
+            Err(E::custom(format_args!(
+                "must be between {} and {}, got {written}",
+                Milliseconds(MIN),
+                Milliseconds(MAX)
+            )))
+        }
+    }
+}
+
+struct Milliseconds(u64);
+
+impl fmt::Display for Milliseconds {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if self.0.is_multiple_of(1000) { write!(f, "{}s", self.0 / 1000) } else { write!(f, "{}ms", self.0) }
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> Serialize for Interval<MIN, MAX> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Milliseconds(self.0.as_millis() as u64))
+    }
+}
+
+impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Interval<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct IntervalVisitor<const MIN: u64, const MAX: u64>;
+        impl<const MIN: u64, const MAX: u64> Visitor<'_> for IntervalVisitor<MIN, MAX> {
+            type Value = Interval<MIN, MAX>;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a time such as 10s, 500ms or 2m")
+            }
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
+                Interval::checked(value as f64 * 1000.0, &format_args!("{value}s"))
+            }
+            fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
+                Interval::checked(value as f64 * 1000.0, &format_args!("{value}s"))
+            }
+            fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
+                Interval::checked(value * 1000.0, &format_args!("{value}s"))
+            }
+            fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
+                let unit_at = value.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(value.len());
+                let (number, unit) = value.split_at(unit_at);
+                let factor = match unit.trim() {
+                    "ms" => 1.0,
+                    "" | "s" => 1000.0,
+                    "m" | "min" => 60_000.0,
+                    "h" => 3_600_000.0,
+                    _ => return Err(E::invalid_value(Unexpected::Str(value), &self)),
+                };
+                let number: f64 = number.parse().map_err(|_| E::invalid_value(Unexpected::Str(value), &self))?;
+                Interval::checked(number * factor, &value)
+            }
+        }
+        deserializer.deserialize_any(IntervalVisitor)
+    }
+}
+
+/// A picture size, written `1280x720`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resolution(Size);
+
+impl Resolution {
+    /// The least and the largest width or height: a JPEG block, and more than any Pi camera has.
+    const RANGE: std::ops::RangeInclusive<u32> = 16..=8192;
+
+    pub(super) const fn new(width: u32, height: u32) -> Self {
+        Self(Size { width, height })
+    }
+
+    /// The size.
+    pub fn size(self) -> Size {
+        self.0
+    }
+}
+
+impl std::str::FromStr for Resolution {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.split_once(['x', 'X', '×']).and_then(|(width, height)| {
+            Some(Size { width: width.trim().parse().ok()?, height: height.trim().parse().ok()? })
+        });
+        match parsed {
+            Some(size) if Self::RANGE.contains(&size.width) && Self::RANGE.contains(&size.height) => Ok(Self(size)),
+            Some(_) => Err(format!("must be between 16x16 and 8192x8192, got {text}")),
+            None => Err(format!("must be a size such as 1280x720, got {text:?}")),
+        }
+    }
+}
+
+/// Serialize and Deserialize through `Display` and `FromStr`-like checking of a string.
+macro_rules! text_value {
+    ($($type:ty, $check:expr, $show:expr;)*) => {$(
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(&$show(self))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                // Asked for a string, the YAML reader gives a plain scalar as written: a passphrase of digits keeps
+                // its leading zeros.
+                let text = String::deserialize(deserializer)?;
+                $check(text).map_err(D::Error::custom)
+            }
+        }
+    )*};
+}
+
+text_value! {
+    Resolution, |text: String| text.parse::<Resolution>(), |value: &Resolution| value.0;
+    Hostname, Hostname::check, |value: &Hostname| value.0.clone();
+    Timezone, Timezone::check, |value: &Timezone| value.0.clone();
+    SshKey, SshKey::check, |value: &SshKey| value.0.clone();
+    Ssid, Ssid::check, |value: &Ssid| value.0.clone();
+    Secret, Secret::check, |value: &Secret| if value.0.is_empty() { "" } else { Secret::HIDDEN };
+    WifiCountry, WifiCountry::check, |value: &WifiCountry| value.0.clone();
+}
+
+/// How the picture is turned: the sensor's own mirroring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Orientation {
+    /// As the sensor sees it.
+    Normal,
+    /// Upside down.
+    #[serde(rename = "rotate-180")]
+    Rotate180,
+    /// Left and right exchanged.
+    FlipHorizontal,
+    /// Top and bottom exchanged.
+    FlipVertical,
+}
+
+/// A host name: one DNS label. Empty keeps the appliance's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hostname(String);
+
+impl Hostname {
+    fn check(text: String) -> Result<Self, String> {
+        let label = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if text.len() <= 63 && text.chars().all(label) && !text.starts_with('-') && !text.ends_with('-') {
+            Ok(Self(text))
+        } else {
+            Err(format!("must be up to 63 letters, digits and inner hyphens, got {text:?}"))
+        }
+    }
+}
+
+/// A time zone name. Empty means UTC.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Timezone(String);
+
+impl Timezone {
+    fn check(text: String) -> Result<Self, String> {
+        let part = |part: &str| {
+            !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+'))
+        };
+        if text.is_empty() || text.split('/').all(part) {
+            Ok(Self(text))
+        } else {
+            Err(format!("must be a time zone name such as Europe/Berlin, got {text:?}"))
+        }
+    }
+}
+
+/// An SSH public key, one line as in `authorized_keys`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SshKey(String);
+
+impl SshKey {
+    fn check(text: String) -> Result<Self, String> {
+        let mut words = text.split(' ');
+        let kind = words.next().unwrap_or_default();
+        let known = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"].iter().any(|prefix| kind.starts_with(prefix));
+        let has_key = words.next().is_some_and(|key| key.len() >= 32);
+        if known && has_key && !text.contains(['\n', '\r']) {
+            Ok(Self(text))
+        } else if text.contains("PRIVATE KEY") {
+            Err("must be a public key, got a private one".to_owned())
+        } else {
+            Err(format!("must be a public key such as \"ssh-ed25519 AAAA… name\", got one starting {kind:?}"))
+        }
+    }
+}
+
+/// A network name, up to 32 bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ssid(String);
+
+impl Ssid {
+    /// True where no network is named.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn check(text: String) -> Result<Self, String> {
+        if text.len() > 32 {
+            Err(format!("must be at most 32 bytes, got {}", text.len()))
+        } else if text.contains(char::is_control) {
+            Err("must not contain control characters or line breaks".to_owned())
+        } else {
+            Ok(Self(text))
+        }
+    }
+}
+
+/// Two capital letters, or empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WifiCountry(String);
+
+impl WifiCountry {
+    fn check(text: String) -> Result<Self, String> {
+        if text.is_empty() || (text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase())) {
+            Ok(Self(text))
+        } else {
+            Err(format!("must be a two-letter country code such as DE, got {text:?}"))
+        }
+    }
+}
+
+/// A passphrase: never shown, logged or serialised.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    const HIDDEN: &str = "(hidden)";
+
+    /// True where none is set.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn check(text: String) -> Result<Self, String> {
+        let hex_key = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let passphrase = (8..=63).contains(&text.len()) && text.bytes().all(|b| (0x20..=0x7e).contains(&b));
+        if text.is_empty() || hex_key || passphrase {
+            Ok(Self(text))
+        } else {
+            // The value stays out of the message.
+            Err(format!(
+                "must be 8 to 63 ASCII characters or 64 hexadecimal digits, got {} characters",
+                text.chars().count()
+            ))
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(Self::HIDDEN)
+    }
+}

@@ -1,0 +1,221 @@
+//! A picture on its way: [`RawFrame`] as the camera lends it, [`JpegFrame`] as viewers get it.
+
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::http::multipart;
+
+/// How the bytes of a frame are laid out. The names are V4L2's and DRM's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PixelFormat {
+    /// Motion-JPEG: one plane, each frame a JPEG file.
+    Mjpeg,
+    /// Three planes: Y, then U and V at half width and half height (fourcc `YU12`).
+    Yuv420,
+    /// Two planes: Y, then interleaved U and V at half height (fourcc `NV12`).
+    Nv12,
+}
+
+impl PixelFormat {
+    /// The name used in logs and in the status document.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mjpeg => "MJPEG",
+            Self::Yuv420 => "YUV420",
+            Self::Nv12 => "NV12",
+        }
+    }
+}
+
+impl std::fmt::Display for PixelFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Width and height in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+/// A moment on `CLOCK_MONOTONIC`, the clock V4L2 stamps its buffers with.
+///
+/// `std::time::Instant` cannot be made from a driver's nanoseconds, hence this type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MonotonicTime(Duration);
+
+impl MonotonicTime {
+    /// A driver's time stamp, in nanoseconds since the clock's start.
+    pub fn from_nanos(nanos: u64) -> Self {
+        Self(Duration::from_nanos(nanos))
+    }
+
+    /// This moment.
+    pub fn now() -> Self {
+        let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `ts` is a valid timespec to write to; CLOCK_MONOTONIC always exists on Linux.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut ts) };
+        Self(Duration::new(ts.tv_sec.unsigned_abs(), ts.tv_nsec.unsigned_abs() as u32))
+    }
+
+    /// How long ago this was; zero for a moment still to come.
+    pub fn elapsed(self) -> Duration {
+        Self::now().0.saturating_sub(self.0)
+    }
+
+    /// The time from `earlier` to this moment; zero if it is not earlier.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The wall-clock time of this moment, by the offset the two clocks have now.
+    pub fn to_system_time(self) -> SystemTime {
+        SystemTime::now().checked_sub(self.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+}
+
+impl std::ops::Add<Duration> for MonotonicTime {
+    type Output = Self;
+    fn add(self, rhs: Duration) -> Self {
+        Self(self.0 + rhs)
+    }
+}
+
+/// One plane of a [`RawFrame`], in memory the camera owns.
+#[derive(Clone, Copy, Debug)]
+pub struct Plane<'a> {
+    /// `bytes_used` bytes of the plane. For raw formats that is at least `stride × (rows - 1)` plus one row.
+    pub data: &'a [u8],
+    /// Bytes from the start of a row to the start of the next; 0 for [`PixelFormat::Mjpeg`].
+    pub stride: usize,
+    /// The dma-buf the plane lies in, where the camera has one.
+    pub fd: Option<BorrowedFd<'a>>,
+    /// Where the plane starts in that dma-buf, in bytes.
+    pub offset: usize,
+}
+
+/// A completed camera buffer, lent until it is queued again.
+#[derive(Clone, Debug)]
+pub struct RawFrame<'a> {
+    /// Layout of `planes`.
+    pub pixel_format: PixelFormat,
+    /// Picture size; for [`PixelFormat::Mjpeg`] what was negotiated, the JPEG itself has the last word.
+    pub size: Size,
+    planes: [Option<Plane<'a>>; 3],
+    /// The camera's own frame number; gaps are frames the camera dropped.
+    pub sequence: u64,
+    /// When the frame was captured.
+    pub captured_at: MonotonicTime,
+}
+
+impl<'a> RawFrame<'a> {
+    /// A frame of up to three planes; more are ignored (no format here has them).
+    pub fn new(
+        pixel_format: PixelFormat,
+        size: Size,
+        planes: impl IntoIterator<Item = Plane<'a>>,
+        sequence: u64,
+        captured_at: MonotonicTime,
+    ) -> Self {
+        let mut slots = [None; 3];
+        for (slot, plane) in slots.iter_mut().zip(planes) {
+            *slot = Some(plane);
+        }
+        Self { pixel_format, size, planes: slots, sequence, captured_at }
+    }
+
+    /// The plane with this index, if the frame has it.
+    pub fn plane(&self, index: usize) -> Option<&Plane<'a>> {
+        self.planes.get(index)?.as_ref()
+    }
+}
+
+/// A finished picture: one JPEG in the middle of one ready multipart part, immutable and shared by all viewers.
+#[derive(Clone, Debug)]
+pub struct JpegFrame {
+    part: Bytes,
+    jpeg_at: usize,
+    /// Counts what was published, from 1, over the life of the program: gaps a viewer sees are frames it skipped.
+    pub sequence: u64,
+    /// When the camera captured it.
+    pub captured_at: MonotonicTime,
+    /// Picture size.
+    pub size: Size,
+    /// Why this is a placeholder and not the camera's picture, or `None`.
+    pub placeholder: Option<std::sync::Arc<str>>,
+}
+
+impl JpegFrame {
+    /// Part headers, JPEG and the boundary after it.
+    pub fn part(&self) -> &Bytes {
+        &self.part
+    }
+
+    /// The JPEG alone: a reference into [`part`](Self::part), not a copy.
+    pub fn jpeg(&self) -> Bytes {
+        self.part.slice(self.jpeg_at..self.part.len() - multipart::DELIMITER.len())
+    }
+}
+
+/// Where frames are assembled: the one copy a JPEG makes on its way.
+///
+/// Memory goes round: a part that no viewer holds any more is written again, so that the steady state neither asks the
+/// allocator for frame-sized blocks nor faults their pages in anew.
+#[derive(Debug, Default)]
+pub struct PartPool {
+    parts: std::collections::VecDeque<Bytes>,
+    sequence: u64,
+}
+
+impl PartPool {
+    /// Parts kept: the one in the hub, one being sent, one being written, one spare.
+    const KEPT: usize = 4;
+
+    /// Copies the pieces of one JPEG into the next part.
+    pub fn assemble(&mut self, jpeg: &[&[u8]], size: Size, captured_at: MonotonicTime) -> JpegFrame {
+        self.sequence += 1;
+        let length: usize = jpeg.iter().map(|piece| piece.len()).sum();
+        let mut part = self.take();
+        part.clear();
+        part.reserve(multipart::HEADERS_MAX + length + multipart::DELIMITER.len());
+        multipart::put_headers(&mut part, length, captured_at.to_system_time(), self.sequence);
+        let jpeg_at = part.len();
+        for piece in jpeg {
+            part.extend_from_slice(piece);
+        }
+        part.extend_from_slice(multipart::DELIMITER);
+        let part = part.freeze();
+        self.parts.push_back(part.clone());
+        JpegFrame { part, jpeg_at, sequence: self.sequence, captured_at, size, placeholder: None }
+    }
+
+    /// A part nobody else holds, else new memory.
+    fn take(&mut self) -> BytesMut {
+        for _ in 0..self.parts.len() {
+            // The loop's bound makes this always Some.
+            let Some(part) = self.parts.pop_front() else { break };
+            match part.try_into_mut() {
+                Ok(part) => return part,
+                // Still being sent; a stalled viewer's is let go for good once the pool is full.
+                Err(part) if self.parts.len() + 1 < Self::KEPT => self.parts.push_back(part),
+                Err(_) => {}
+            }
+        }
+        BytesMut::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,310 @@
+//! The web server: routes, and what they have in common.
+//!
+//! One worker: the target has one core, and the worker only hands out references. The contract with each kind of client
+//! is written down in `docs/http.md`.
+
+use std::any::Any;
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::dev::{Extensions, Server};
+use actix_web::http::header::{self, HeaderName};
+use actix_web::http::{Method, StatusCode};
+use actix_web::{App, HttpRequest, HttpResponse, HttpResponseBuilder, HttpServer, web};
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::capture::Shared;
+use crate::config::Config;
+use crate::shutdown::Shutdown;
+
+pub mod multipart;
+mod query;
+mod snapshot;
+mod status;
+pub mod stream;
+
+use query::Query;
+use stream::{Broadcaster, Connection, Viewers};
+
+const PAGE: &str = include_str!("page/index.html");
+/// The page brings all it needs; nothing else may run or load in it.
+const PAGE_POLICY: &str = "default-src 'none'; img-src 'self' blob: data:; style-src 'unsafe-inline'; \
+                           script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'";
+const METHODS: &str = "GET, HEAD, OPTIONS";
+
+/// What handlers need.
+#[derive(Debug)]
+pub struct Context {
+    /// The capture side.
+    pub shared: Arc<Shared>,
+    /// What is in force.
+    pub config: Config,
+    /// What of the user's configuration could not be used.
+    pub problems: Vec<String>,
+    /// All viewers.
+    pub viewers: Arc<Viewers>,
+}
+
+/// Lets the watchdog ask whether the worker still turns.
+#[derive(Clone, Debug)]
+pub struct Pulse {
+    ask: watch::Sender<u64>,
+    answered: Arc<AtomicU64>,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self { ask: watch::Sender::new(0), answered: Arc::default() }
+    }
+}
+
+impl Pulse {
+    /// True if the worker has answered the last time it was asked. Asks again.
+    pub fn check(&self) -> bool {
+        let mut answered = false;
+        self.ask.send_modify(|asked| {
+            answered = self.answered.load(Ordering::Relaxed) == *asked;
+            *asked += u64::from(answered);
+        });
+        answered
+    }
+
+    async fn answer(self) {
+        let mut asked = self.ask.subscribe();
+        loop {
+            self.answered.store(*asked.borrow_and_update(), Ordering::Relaxed);
+            if asked.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Makes the server on a bound socket. It runs when awaited.
+pub fn server(
+    context: Arc<Context>,
+    listener: TcpListener,
+    shutdown: Shutdown,
+    pulse: Pulse,
+) -> std::io::Result<Server> {
+    let data = web::Data::from(context);
+    let server = HttpServer::new(move || {
+        // Once on the worker's own thread.
+        actix_rt::spawn(pulse.clone().answer());
+        let write_timeout = data.config.http.write_timeout.get();
+        let broadcaster = Broadcaster::new(Arc::clone(&data.shared), shutdown.clone(), write_timeout);
+        App::new().app_data(data.clone()).app_data(broadcaster).configure(routes).default_service(web::to(not_found))
+    });
+    Ok(server
+        .workers(1)
+        .on_connect(remember_socket)
+        // Streams rely on this: see `stream`.
+        .h1_write_buffer_size(1)
+        .client_request_timeout(Duration::from_secs(10))
+        .keep_alive(Duration::from_secs(30))
+        .shutdown_timeout(1)
+        .disable_signals()
+        .listen(listener)?
+        .run())
+}
+
+fn remember_socket(connection: &dyn Any, extensions: &mut Extensions) {
+    if let Some(stream) = connection.downcast_ref::<actix_rt::net::TcpStream>() {
+        extensions.insert(Connection::new(stream.as_fd()));
+    }
+}
+
+fn routes(config: &mut web::ServiceConfig) {
+    // mjpg-streamer's paths end in a query: "/?action=stream".
+    for path in ["/", "/webcam", "/webcam/", "/index.html", "/index.htm"] {
+        config.service(resource(path, web::get().to(root), web::head().to(root)));
+    }
+    for path in ["/stream", "/stream.mjpg", "/stream.mjpeg"] {
+        for prefix in ["", "/webcam"] {
+            let path = format!("{prefix}{path}");
+            config.service(resource(&path, web::get().to(stream_route), web::head().to(stream_route)));
+        }
+    }
+    for path in ["/snapshot", "/snapshot.jpg", "/snapshot.jpeg"] {
+        for prefix in ["", "/webcam"] {
+            let path = format!("{prefix}{path}");
+            config.service(resource(&path, web::get().to(snapshot_route), web::head().to(snapshot_route)));
+        }
+    }
+    config
+        .service(resource("/api/v1/status", web::get().to(status::status), web::head().to(status::status)))
+        .service(resource("/healthz", web::get().to(status::healthz), web::head().to(status::healthz)))
+        .service(resource("/metrics", web::get().to(status::metrics), web::head().to(status::metrics)))
+        .service(resource("/favicon.ico", web::get().to(no_icon), web::head().to(no_icon)));
+}
+
+fn resource(path: &str, get: actix_web::Route, head: actix_web::Route) -> actix_web::Resource {
+    web::resource(path)
+        .route(get)
+        .route(head)
+        .route(web::method(Method::OPTIONS).to(options))
+        .default_service(web::to(wrong_method))
+}
+
+/// `/`: the page, or what mjpg-streamer would serve for `?action=…`.
+async fn root(request: HttpRequest) -> HttpResponse {
+    let query = Query::of(&request);
+    match query.get("action") {
+        Some("stream") => stream_route(request).await,
+        Some("snapshot") => snapshot_route(request).await,
+        Some(other) => HttpResponse::BadRequest()
+            .content_type(TEXT)
+            .body(format!("unknown action {:?}: use action=stream or action=snapshot\n", printable(other))),
+        None => HttpResponse::Ok()
+            .content_type("text/html; charset=utf-8")
+            .insert_header((header::CACHE_CONTROL, "no-cache"))
+            .insert_header((header::CONTENT_SECURITY_POLICY, PAGE_POLICY))
+            .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+            .body(PAGE),
+    }
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What a client sent, fit for an answer to it.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(40).collect()
+}
+
+async fn stream_route(request: HttpRequest) -> HttpResponse {
+    let options = match Query::of(&request).stream_options() {
+        Ok(options) => options,
+        Err(reason) => return bad_request(&reason),
+    };
+    let (Some(context), Some(broadcaster), Some(connection)) = (
+        request.app_data::<web::Data<Context>>(),
+        request.app_data::<std::rc::Rc<Broadcaster>>(),
+        request.conn_data::<Connection>(),
+    ) else {
+        return HttpResponse::InternalServerError().content_type(TEXT).body("no connection to stream to\n");
+    };
+    let mut response = HttpResponse::Ok();
+    never_stored(&mut response);
+    response.content_type(multipart::CONTENT_TYPE).force_close();
+    if request.method() == Method::HEAD {
+        return unframed(response.body(NoBody));
+    }
+    let Some(admission) = context.viewers.admit(request.peer_addr(), &options) else {
+        return too_many(context.viewers.max());
+    };
+    // SAFETY: `connection` belongs to this very request.
+    let socket = unsafe { connection.socket() };
+    match broadcaster.body(socket, admission, options) {
+        Ok(body) => {
+            log::debug!("viewer from {:?}", request.peer_addr());
+            unframed(response.body(body))
+        }
+        Err(error) => {
+            log::warn!("a stream could not be started: {error}");
+            HttpResponse::ServiceUnavailable().content_type(TEXT).body(format!("stream cannot be started: {error}\n"))
+        }
+    }
+}
+
+/// Ends the body with the connection: many clients do not understand chunks.
+fn unframed(mut response: HttpResponse) -> HttpResponse {
+    let head = response.head_mut();
+    head.no_chunking(true);
+    // Some clients compare names by case.
+    head.set_camel_case_headers(true);
+    response
+}
+
+/// For HEAD: the body that a stream has none of, without saying that its length is 0.
+struct NoBody;
+
+impl MessageBody for NoBody {
+    type Error = std::convert::Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Poll::Ready(None)
+    }
+}
+
+async fn snapshot_route(request: HttpRequest) -> HttpResponse {
+    let max_age = match Query::of(&request).max_age() {
+        Ok(max_age) => max_age,
+        Err(reason) => return bad_request(&reason),
+    };
+    match request.app_data::<web::Data<Context>>() {
+        Some(context) => snapshot::answer(&context.shared, max_age).await,
+        None => HttpResponse::InternalServerError().finish(),
+    }
+}
+
+/// Headers of pictures: of this moment only, and for pages of any origin.
+fn never_stored(response: &mut HttpResponseBuilder) {
+    const HEADERS: [(HeaderName, &str); 4] = [
+        (header::CACHE_CONTROL, "no-store, no-cache, must-revalidate, max-age=0"),
+        (header::PRAGMA, "no-cache"),
+        (header::EXPIRES, "0"),
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+    ];
+    for name_and_value in HEADERS {
+        response.insert_header(name_and_value);
+    }
+    response.insert_header((
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        "X-Timestamp, X-Sequence, X-Age-Ms, X-Reason, Content-Length",
+    ));
+}
+
+fn too_many(max: usize) -> HttpResponse {
+    let mut response = HttpResponse::ServiceUnavailable();
+    never_stored(&mut response);
+    response
+        .insert_header((header::RETRY_AFTER, "5"))
+        .content_type(TEXT)
+        .body(format!("all {max} places are taken (http.max_viewers): try again later\n"))
+}
+
+fn bad_request(reason: &str) -> HttpResponse {
+    HttpResponse::BadRequest().content_type(TEXT).body(format!("{reason}\n"))
+}
+
+async fn options(request: HttpRequest) -> HttpResponse {
+    let mut response = HttpResponse::NoContent();
+    response.insert_header((header::ALLOW, METHODS));
+    let path = request.path();
+    if !path.starts_with("/api/") && path != "/metrics" && path != "/healthz" {
+        response
+            .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
+            .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, METHODS))
+            .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, "*"))
+            .insert_header((header::ACCESS_CONTROL_MAX_AGE, "86400"));
+    }
+    response.finish()
+}
+
+async fn wrong_method(request: HttpRequest) -> HttpResponse {
+    HttpResponse::build(StatusCode::METHOD_NOT_ALLOWED)
+        .insert_header((header::ALLOW, METHODS))
+        .content_type(TEXT)
+        .body(format!("{} is not allowed here: use {METHODS}\n", printable(request.method().as_str())))
+}
+
+async fn not_found() -> HttpResponse {
+    HttpResponse::NotFound()
+        .content_type(TEXT)
+        .body("not found: try /, /stream, /snapshot, /api/v1/status, /healthz or /metrics\n")
+}
+
+async fn no_icon() -> HttpResponse {
+    HttpResponse::NoContent().insert_header((header::CACHE_CONTROL, "max-age=86400")).finish()
+}

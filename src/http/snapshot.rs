@@ -1,0 +1,56 @@
+//! One picture.
+
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header;
+
+use super::multipart::UnixTime;
+use super::{TEXT, never_stored};
+use crate::capture::Shared;
+use crate::frame::{JpegFrame, MonotonicTime};
+
+/// Without `max_age_ms`: what a camera at the lowest frame rate can keep.
+const DEFAULT_MAX_AGE: Duration = Duration::from_secs(1);
+/// How long a request waits for a picture.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Answers with a frame that was captured no longer than `max_age` before now, waiting for one if need be.
+pub async fn answer(shared: &Shared, max_age: Option<Duration>) -> HttpResponse {
+    let max_age = max_age.unwrap_or(DEFAULT_MAX_AGE);
+    let asked = MonotonicTime::now();
+    let _demand = shared.hub.demand();
+    let mut frames = shared.hub.subscribe();
+    let recent =
+        |frame: &Option<JpegFrame>| frame.as_ref().is_some_and(|frame| asked.since(frame.captured_at) <= max_age);
+    let frame = match actix_rt::time::timeout(PATIENCE, frames.wait_for(recent)).await {
+        Ok(Ok(frame)) => frame.clone(),
+        Ok(Err(_)) | Err(_) => None,
+    };
+    let Some(frame) = frame else {
+        let (state, _) = shared.health.state();
+        let reason = state.reason().map_or("the camera has sent no picture in time", |reason| reason);
+        let mut response = HttpResponse::ServiceUnavailable();
+        never_stored(&mut response);
+        return response.insert_header((header::RETRY_AFTER, "1")).content_type(TEXT).body(format!("{reason}\n"));
+    };
+    let status = if frame.placeholder.is_some() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let mut response = HttpResponse::build(status);
+    never_stored(&mut response);
+    response
+        .content_type("image/jpeg")
+        .insert_header(("X-Timestamp", UnixTime(frame.captured_at.to_system_time()).to_string()))
+        .insert_header(("X-Sequence", frame.sequence.to_string()))
+        .insert_header(("X-Age-Ms", frame.captured_at.elapsed().as_millis().to_string()));
+    if let Some(reason) = &frame.placeholder {
+        // A header holds visible ASCII only; the picture has the exact words.
+        let reason: String = reason.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+        response.insert_header((header::RETRY_AFTER, "1")).insert_header(("X-Reason", reason));
+    } else {
+        shared.metrics.snapshots.inc();
+    }
+    let mut response = response.body(frame.jpeg());
+    response.head_mut().set_camel_case_headers(true);
+    response
+}

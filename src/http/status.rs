@@ -1,0 +1,127 @@
+//! What programs ask: the status document, the health check, metrics.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::{Value, json};
+
+use super::{Context, TEXT};
+
+/// Seconds with three decimals are all that is known.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+fn rate(per_second: f64) -> f64 {
+    (per_second * 10.0).round() / 10.0
+}
+
+fn unix(time: SystemTime) -> f64 {
+    seconds(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+}
+
+/// `/api/v1/status`. The document's fields are described in `docs/http.md`.
+pub async fn status(context: web::Data<Context>) -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(document(&context))
+}
+
+fn document(context: &Context) -> Value {
+    let shared = &context.shared;
+    let metrics = &shared.metrics;
+    let (state, since) = shared.health.state();
+    let pipeline = shared.pipeline();
+    let viewers = context.viewers.list();
+    json!({
+        "name": env!("CARGO_PKG_NAME"),
+        "version": env!("CARGO_PKG_VERSION"),
+        "libcamera": crate::camera::libcamera_version(),
+        "uptime_s": seconds(shared.health.uptime()),
+        "time": unix(SystemTime::now()),
+        "health": {
+            "state": state.name(),
+            "reason": state.reason().map(|reason| &**reason),
+            "since_s": seconds(since),
+        },
+        "camera": pipeline.as_ref().map(|pipeline| json!({
+            "source": pipeline.camera.source,
+            "id": pipeline.camera.id,
+            "model": pipeline.camera.model,
+            "pixel_format": pipeline.camera.pixel_format.name(),
+            "width": pipeline.camera.size.width,
+            "height": pipeline.camera.size.height,
+            "stride": pipeline.camera.stride,
+            "frame_rate": pipeline.camera.frame_rate,
+            "buffers": pipeline.camera.buffer_count,
+        })),
+        "encoder": pipeline.as_ref().map(|pipeline| json!({
+            "kind": pipeline.encoder,
+            "quality": context.config.encoder.quality,
+            "reason": pipeline.encoder_reason,
+        })),
+        "rates": {
+            "captured_fps": rate(metrics.captured.rate()),
+            "encoded_fps": rate(metrics.encoded.rate()),
+            "sent_fps": rate(metrics.sent.rate()),
+        },
+        "frame": shared.hub.newest().map(|frame| json!({
+            "sequence": frame.sequence,
+            "bytes": frame.jpeg().len(),
+            "width": frame.size.width,
+            "height": frame.size.height,
+            "captured_at": unix(frame.captured_at.to_system_time()),
+            "age_ms": seconds(frame.captured_at.elapsed() * 1000),
+            "placeholder": frame.placeholder.is_some(),
+        })),
+        "frames": {
+            "captured": metrics.captured.total(),
+            "encoded": metrics.encoded.total(),
+            "dropped": metrics.dropped.get(),
+            "sent": metrics.sent.total(),
+            "skipped": metrics.skipped.get(),
+        },
+        "viewers": {
+            "count": viewers.len(),
+            "max": context.viewers.max(),
+            "list": viewers.iter().map(|viewer| json!({
+                "id": viewer.id,
+                "peer": viewer.peer.map(|peer| peer.to_string()),
+                "connected_s": seconds(viewer.connected.elapsed()),
+                "frames_sent": viewer.sent.load(Ordering::Relaxed),
+                "frames_skipped": viewer.skipped.load(Ordering::Relaxed),
+                "fps_limit": viewer.fps,
+            })).collect::<Vec<_>>(),
+        },
+        "config": {
+            "problems": context.problems,
+        },
+    })
+}
+
+/// `/healthz`: 200 while nobody has to look.
+pub async fn healthz(context: web::Data<Context>) -> HttpResponse {
+    let (state, _) = context.shared.health.state();
+    let mut response = if state.is_healthy() { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    response.insert_header((header::CACHE_CONTROL, "no-store")).content_type(TEXT);
+    match state.reason() {
+        Some(reason) => response.body(format!("{}: {reason}\n", state.name())),
+        None => response.body(format!("{}\n", state.name())),
+    }
+}
+
+/// `/metrics`.
+pub async fn metrics(context: web::Data<Context>, request: HttpRequest) -> HttpResponse {
+    let (state, _) = context.shared.health.state();
+    // The text is the same in both formats; each kind of scraper wants to see its name.
+    let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type = if accepts.contains("application/openmetrics-text") {
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    } else {
+        "text/plain; version=0.0.4; charset=utf-8"
+    };
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .content_type(content_type)
+        .body(context.shared.metrics.text(state.name()))
+}

@@ -1,0 +1,598 @@
+//! Viewers: one actor for each open stream, all driven by one loop on their worker.
+//!
+//! A viewer's response starts like any other: actix-web writes the head and the first boundary. From then on the body
+//! yields nothing, and the viewer writes frames to the connection itself, straight from the one shared part: no copy into
+//! the server's write buffer, no wake-up of a task per viewer. That this cannot disturb the order of bytes rests on
+//! `h1_write_buffer_size(1)`: actix-web then asks a body for more only after the kernel took everything before.
+//!
+//! A viewer's mailbox holds one frame, the newest. While its connection is busy, newer frames replace it and are counted
+//! as skipped. The kernel is kept from queueing much (`TCP_NOTSENT_LOWAT`), so that what a slow viewer gets is recent.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use actix_web::body::{BodySize, MessageBody};
+use bytes::Bytes;
+use socket2::SockRef;
+use tokio::io::unix::AsyncFd;
+
+use super::multipart;
+use crate::capture::Shared;
+use crate::frame::JpegFrame;
+use crate::hub::Demand;
+use crate::shutdown::Shutdown;
+
+/// Bytes the kernel may hold that were not sent yet. Small, as each of them makes a slow viewer's picture older; more
+/// than a segment, as a fast viewer must not wait for its own acknowledgements.
+const NOTSENT_LOWAT: u32 = 16 * 1024;
+/// How old a frame may be to greet a new viewer; an older one is from before a pause.
+const GREETING_MAX_AGE: Duration = Duration::from_secs(2);
+/// A viewer with `dual_final_frames` gets a frame again after this silence.
+const FINAL_AFTER: Duration = Duration::from_millis(150);
+/// Stalled viewers are looked for at least this often.
+const STALL_ROUND: Duration = Duration::from_secs(1);
+
+/// What a viewer asked for in its query.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StreamOptions {
+    /// `fps`: at most so many frames per second.
+    pub fps: Option<f64>,
+    /// `advance_headers`: the next part's headers come right behind each picture. Chromium's `<img>` shows a picture
+    /// only when it has seen them.
+    pub advance_headers: bool,
+    /// `dual_final_frames`: the last picture before a silence is sent twice. WebKit holds the last one back.
+    pub dual_final_frames: bool,
+}
+
+/// What is told about a viewer in the status document.
+#[derive(Debug)]
+pub struct ViewerStats {
+    /// Counts viewers, from 1.
+    pub id: u64,
+    /// Where it connects from.
+    pub peer: Option<SocketAddr>,
+    /// Since when.
+    pub connected: Instant,
+    /// Its `fps`.
+    pub fps: Option<f64>,
+    /// Frames it was sent.
+    pub sent: AtomicU64,
+    /// Frames it missed.
+    pub skipped: AtomicU64,
+}
+
+/// The viewers of all workers: their number is limited, and the status document lists them.
+#[derive(Debug)]
+pub struct Viewers {
+    shared: Arc<Shared>,
+    max: usize,
+    count: AtomicUsize,
+    next_id: AtomicU64,
+    list: Mutex<Vec<Arc<ViewerStats>>>,
+}
+
+impl Viewers {
+    /// At most `max` at a time.
+    pub fn new(shared: Arc<Shared>, max: usize) -> Self {
+        Self { shared, max, count: AtomicUsize::new(0), next_id: AtomicU64::new(0), list: Mutex::default() }
+    }
+
+    /// The limit.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
+    /// The viewers there are, oldest first.
+    pub fn list(&self) -> Vec<Arc<ViewerStats>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A place for one more viewer, or `None` if all are taken.
+    pub fn admit(self: &Arc<Self>, peer: Option<SocketAddr>, options: &StreamOptions) -> Option<Admission> {
+        let taken = self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < self.max).then_some(n + 1));
+        if taken.is_err() {
+            self.shared.metrics.refused.inc();
+            return None;
+        }
+        let stats = Arc::new(ViewerStats {
+            id: self.next_id.fetch_add(1, Ordering::Relaxed) + 1,
+            peer,
+            connected: Instant::now(),
+            fps: options.fps,
+            sent: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
+        });
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&stats));
+        self.shared.metrics.viewers.inc();
+        Some(Admission { viewers: Arc::clone(self), stats })
+    }
+}
+
+/// A viewer's place. Dropping it makes room.
+#[derive(Debug)]
+pub struct Admission {
+    viewers: Arc<Viewers>,
+    stats: Arc<ViewerStats>,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.viewers.list.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| other.id != self.stats.id);
+        self.viewers.count.fetch_sub(1, Ordering::Relaxed);
+        self.viewers.shared.metrics.viewers.dec();
+    }
+}
+
+/// Drives the viewers of one worker.
+///
+/// Its loop runs only while there are viewers.
+#[derive(Debug)]
+pub struct Broadcaster {
+    shared: Arc<Shared>,
+    shutdown: Shutdown,
+    write_timeout: Duration,
+    viewers: RefCell<Vec<Rc<Viewer>>>,
+    running: Cell<bool>,
+    /// Wakes the loop when a viewer has come.
+    arrived: tokio::sync::Notify,
+}
+
+impl Broadcaster {
+    /// A broadcaster without viewers.
+    pub fn new(shared: Arc<Shared>, shutdown: Shutdown, write_timeout: Duration) -> Rc<Self> {
+        Rc::new(Self {
+            shared,
+            shutdown,
+            write_timeout,
+            viewers: RefCell::default(),
+            running: Cell::new(false),
+            arrived: tokio::sync::Notify::new(),
+        })
+    }
+
+    /// The body of a stream's response. `connection` is the socket the response goes to.
+    pub fn body(
+        self: &Rc<Self>,
+        connection: BorrowedFd<'_>,
+        admission: Admission,
+        options: StreamOptions,
+    ) -> io::Result<StreamBody> {
+        let socket = connection.try_clone_to_owned()?;
+        let options_of = SockRef::from(&socket);
+        options_of.set_tcp_nodelay(true)?;
+        options_of.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+        // A host that vanished (Wi-Fi out of reach) acknowledges nothing; the kernel finds that out by itself.
+        options_of.set_tcp_user_timeout(Some(self.write_timeout.max(Duration::from_secs(5))))?;
+        // SAFETY: the viewer owns the descriptor, never replaces it, and drops it with the registration.
+        let socket = unsafe { AsyncFd::register_with_interest(socket, tokio::io::Interest::WRITABLE) }?;
+        let viewer = Rc::new(Viewer {
+            socket,
+            admission,
+            _demand: self.shared.hub.demand(),
+            options,
+            outgoing: RefCell::default(),
+            blocked: Cell::new(false),
+            waiting: Cell::new(false),
+            last_sequence: Cell::new(0),
+            due: Cell::new(None),
+            progress: Cell::new(Instant::now()),
+            repeat_at: Cell::new(None),
+            closed: Cell::new(false),
+            body_waker: RefCell::default(),
+        });
+        Ok(StreamBody { broadcaster: Rc::clone(self), viewer, opened: false, attached: false })
+    }
+
+    fn attach(self: &Rc<Self>, viewer: &Rc<Viewer>) {
+        self.viewers.borrow_mut().push(Rc::clone(viewer));
+        if self.running.replace(true) {
+            self.arrived.notify_one();
+        } else {
+            actix_rt::spawn(Rc::clone(self).run());
+        }
+    }
+
+    async fn run(self: Rc<Self>) {
+        let mut frames = self.shared.hub.subscribe();
+        let mut last_sequence = None;
+        let mut shutdown = self.shutdown.clone();
+        loop {
+            self.tend();
+            if self.viewers.borrow().is_empty() {
+                self.running.set(false);
+                return;
+            }
+            let deadline = self.next_deadline();
+            tokio::select! {
+                // In this order: a new frame is the usual reason to wake up.
+                biased;
+                changed = frames.changed() => {
+                    if changed.is_err() {
+                        self.close_all();
+                        continue;
+                    }
+                    let newest = frames.borrow_and_update().clone();
+                    if let Some(frame) = newest {
+                        let missed = last_sequence.map_or(0, |last| frame.sequence.saturating_sub(last + 1));
+                        last_sequence = Some(frame.sequence);
+                        self.deliver(&frame, missed);
+                    }
+                }
+                () = poll_fn(|cx| self.poll_writable(cx)) => {}
+                () = self.arrived.notified() => {
+                    // Newcomers are greeted by `tend`.
+                }
+                () = shutdown.requested() => self.close_all(),
+                () = sleep_until(deadline) => {}
+            }
+        }
+    }
+
+    /// Gives a frame to every viewer. `missed` frames came and went while this worker was busy.
+    fn deliver(&self, frame: &JpegFrame, missed: u64) {
+        let now = Instant::now();
+        let mut sent = Sent::default();
+        for viewer in self.viewers.borrow().iter() {
+            if missed > 0 && viewer.options.fps.is_none() && viewer.last_sequence.get() != 0 {
+                viewer.skip(missed, &mut sent);
+            }
+            viewer.offer(frame, now, &mut sent);
+        }
+        self.count(&sent);
+    }
+
+    /// Goes on with viewers whose connections take more. Ready when any of them did.
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut newest = None;
+        let mut sent = Sent::default();
+        let mut any = false;
+        for viewer in self.viewers.borrow().iter().filter(|viewer| viewer.blocked.get()) {
+            any |= viewer.poll_writable(cx, &mut newest, &self.shared, &mut sent);
+        }
+        self.count(&sent);
+        if any { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Lets viewers go that are gone or stalled, greets new ones, repeats final frames.
+    fn tend(&self) {
+        let now = Instant::now();
+        let mut sent = Sent::default();
+        let mut newest = None;
+        for viewer in self.viewers.borrow().iter() {
+            if viewer.is_stalled(now, self.write_timeout) {
+                self.shared.metrics.timed_out.inc();
+                log::debug!("viewer {} took nothing for {:?}: dropped", viewer.admission.stats.id, self.write_timeout);
+                viewer.abort();
+            } else if viewer.last_sequence.get() == 0 || viewer.repeat_at.get().is_some_and(|at| at <= now) {
+                let newest = newest.get_or_insert_with(|| self.shared.hub.newest());
+                match newest {
+                    Some(frame) if frame.captured_at.elapsed() < GREETING_MAX_AGE => {
+                        viewer.greet_or_repeat(frame, now, &mut sent);
+                    }
+                    _ => viewer.repeat_at.set(None),
+                }
+            }
+        }
+        self.count(&sent);
+        self.viewers.borrow_mut().retain(|viewer| !viewer.closed.get());
+    }
+
+    fn close_all(&self) {
+        for viewer in self.viewers.borrow().iter() {
+            viewer.close();
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let viewers = self.viewers.borrow();
+        let repeat = viewers.iter().filter_map(|viewer| viewer.repeat_at.get()).min();
+        let stalled = viewers.iter().any(|viewer| viewer.blocked.get()).then(|| Instant::now() + STALL_ROUND);
+        repeat.into_iter().chain(stalled).min()
+    }
+
+    fn count(&self, sent: &Sent) {
+        if sent.frames > 0 {
+            self.shared.metrics.sent.add(sent.frames);
+        }
+        self.shared.metrics.sent_bytes.inc_by(sent.bytes);
+        self.shared.metrics.skipped.inc_by(sent.skipped);
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => actix_rt::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Sums over viewers, added to the metrics once.
+#[derive(Default)]
+struct Sent {
+    frames: u64,
+    bytes: u64,
+    skipped: u64,
+}
+
+/// One viewer. Driven by its [`Broadcaster`], owned by it and by the response's body.
+#[derive(Debug)]
+struct Viewer {
+    /// Our own descriptor of the connection; actix-web has another.
+    socket: AsyncFd<OwnedFd>,
+    admission: Admission,
+    _demand: Demand,
+    options: StreamOptions,
+    outgoing: RefCell<Outgoing>,
+    /// The connection takes no more; the rest of `outgoing` waits for it.
+    blocked: Cell<bool>,
+    /// The mailbox is full: the newest frame is for this viewer as soon as it is not blocked.
+    waiting: Cell<bool>,
+    last_sequence: Cell<u64>,
+    /// With `fps`: when the next frame may go out.
+    due: Cell<Option<Instant>>,
+    /// When the connection last took something.
+    progress: Cell<Instant>,
+    /// With `dual_final_frames`: when the last frame is sent again.
+    repeat_at: Cell<Option<Instant>>,
+    closed: Cell<bool>,
+    body_waker: RefCell<Option<Waker>>,
+}
+
+/// What is left of the frame being sent.
+#[derive(Debug, Default)]
+struct Outgoing {
+    part: Bytes,
+    tail: &'static [u8],
+}
+
+impl Outgoing {
+    fn is_empty(&self) -> bool {
+        self.part.is_empty() && self.tail.is_empty()
+    }
+
+    fn advance(&mut self, n: usize) {
+        let of_part = n.min(self.part.len());
+        if of_part == self.part.len() {
+            // Lets go of the frame, which `advance` would not.
+            self.part = Bytes::new();
+        } else {
+            bytes::Buf::advance(&mut self.part, of_part);
+        }
+        self.tail = &self.tail[n - of_part..];
+    }
+}
+
+impl Viewer {
+    /// A new frame is there: sends it, or leaves it in the mailbox.
+    fn offer(&self, frame: &JpegFrame, now: Instant, sent: &mut Sent) {
+        if self.closed.get() || frame.sequence <= self.last_sequence.get() {
+            return;
+        }
+        if !self.may_send(now) {
+            return;
+        }
+        if self.blocked.get() {
+            // The mailbox holds one: the frame that waited there is replaced.
+            if self.waiting.replace(true) {
+                self.skip(1, sent);
+            }
+            return;
+        }
+        self.send(frame, now, sent);
+    }
+
+    /// Keeps to `fps`: true if a frame may go out now. Rates are kept on average, not as pauses between frames.
+    fn may_send(&self, now: Instant) -> bool {
+        let Some(fps) = self.options.fps else { return true };
+        let period = Duration::from_secs_f64(1.0 / fps);
+        let due = self.due.get().unwrap_or(now);
+        // Frames come when the camera has them; one that is a little early is as good as the next is late.
+        if now + period / 8 < due {
+            return false;
+        }
+        self.due.set(Some(if now > due + period { now + period } else { due + period }));
+        true
+    }
+
+    /// A viewer's first frame, or its last once more.
+    fn greet_or_repeat(&self, frame: &JpegFrame, now: Instant, sent: &mut Sent) {
+        let repeat = self.last_sequence.get() == frame.sequence;
+        if self.closed.get() || self.blocked.get() {
+            return;
+        }
+        if repeat {
+            self.repeat_at.set(None);
+            self.start(frame);
+            self.flush(sent);
+        } else if self.last_sequence.get() == 0 && self.may_send(now) {
+            self.send(frame, now, sent);
+        }
+    }
+
+    fn send(&self, frame: &JpegFrame, now: Instant, sent: &mut Sent) {
+        self.waiting.set(false);
+        self.last_sequence.set(frame.sequence);
+        if self.options.dual_final_frames {
+            self.repeat_at.set(Some(now + FINAL_AFTER));
+        }
+        self.start(frame);
+        self.admission.stats.sent.fetch_add(1, Ordering::Relaxed);
+        sent.frames += 1;
+        self.flush(sent);
+    }
+
+    fn start(&self, frame: &JpegFrame) {
+        *self.outgoing.borrow_mut() = if self.options.advance_headers {
+            Outgoing { part: frame.jpeg(), tail: multipart::DELIMITER_WITH_HEADERS }
+        } else {
+            Outgoing { part: frame.part().clone(), tail: &[] }
+        };
+    }
+
+    fn skip(&self, n: u64, sent: &mut Sent) {
+        self.admission.stats.skipped.fetch_add(n, Ordering::Relaxed);
+        sent.skipped += n;
+    }
+
+    /// Writes as much of the current frame as the connection takes.
+    fn flush(&self, sent: &mut Sent) {
+        let mut outgoing = self.outgoing.borrow_mut();
+        let socket = SockRef::from(&self.socket);
+        while !outgoing.is_empty() {
+            let pieces = [IoSlice::new(&outgoing.part), IoSlice::new(outgoing.tail)];
+            let pieces = if outgoing.tail.is_empty() { &pieces[..1] } else { &pieces[..] };
+            match socket.send_vectored_with_flags(pieces, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
+                Ok(n) => {
+                    outgoing.advance(n);
+                    sent.bytes += n as u64;
+                    self.progress.set(Instant::now());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked.set(true);
+                    return;
+                }
+                // The viewer is gone; that is how streams end.
+                Err(_) => {
+                    drop(outgoing);
+                    self.close();
+                    return;
+                }
+            }
+        }
+        self.blocked.set(false);
+    }
+
+    /// Goes on if the connection takes more; tells whether it did.
+    fn poll_writable(
+        &self,
+        cx: &mut Context<'_>,
+        newest: &mut Option<Option<JpegFrame>>,
+        shared: &Shared,
+        sent: &mut Sent,
+    ) -> bool {
+        let mut progress = false;
+        while let Poll::Ready(ready) = self.socket.poll_write_ready(cx) {
+            let Ok(mut ready) = ready else {
+                self.close();
+                return true;
+            };
+            self.flush(sent);
+            if self.blocked.get() {
+                // Asked again at once: readiness that came between the write and this is not lost.
+                ready.clear_ready();
+                progress = true;
+                continue;
+            }
+            if self.waiting.get() && !self.closed.get() {
+                if let Some(frame) = newest.get_or_insert_with(|| shared.hub.newest()) {
+                    self.send(frame, Instant::now(), sent);
+                    if self.blocked.get() {
+                        ready.clear_ready();
+                        progress = true;
+                        continue;
+                    }
+                } else {
+                    self.waiting.set(false);
+                }
+            }
+            return true;
+        }
+        progress && !self.blocked.get()
+    }
+
+    fn is_stalled(&self, now: Instant, timeout: Duration) -> bool {
+        self.blocked.get() && now.saturating_duration_since(self.progress.get()) >= timeout
+    }
+
+    /// Ends the stream; what was written is still delivered.
+    fn close(&self) {
+        self.closed.set(true);
+        *self.outgoing.borrow_mut() = Outgoing::default();
+        if let Some(waker) = self.body_waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Ends the stream at once; what the viewer has not taken is thrown away, so that the kernel keeps nothing.
+    fn abort(&self) {
+        // Only a socket that is gone already refuses.
+        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        self.close();
+    }
+}
+
+/// The body of a stream's response: the first boundary, then silence while the viewer writes for itself.
+#[derive(Debug)]
+pub struct StreamBody {
+    broadcaster: Rc<Broadcaster>,
+    viewer: Rc<Viewer>,
+    opened: bool,
+    attached: bool,
+}
+
+impl MessageBody for StreamBody {
+    type Error = std::convert::Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        if self.viewer.closed.get() {
+            return Poll::Ready(None);
+        }
+        if !self.opened {
+            self.opened = true;
+            let opening =
+                if self.viewer.options.advance_headers { multipart::OPENING_WITH_HEADERS } else { multipart::OPENING };
+            return Poll::Ready(Some(Ok(Bytes::from_static(opening))));
+        }
+        // Asked for more: head and opening are with the kernel, and the connection is the viewer's.
+        *self.viewer.body_waker.borrow_mut() = Some(cx.waker().clone());
+        if !self.attached {
+            self.attached = true;
+            self.broadcaster.attach(&self.viewer);
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        // The connection ended on actix-web's side.
+        self.viewer.closed.set(true);
+        *self.viewer.outgoing.borrow_mut() = Outgoing::default();
+        self.broadcaster.arrived.notify_one();
+    }
+}
+
+/// Where a connection's socket is found while a request on it is answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection(RawFd);
+
+impl Connection {
+    /// Of a socket actix-web has accepted.
+    pub fn new(socket: BorrowedFd<'_>) -> Self {
+        Self(socket.as_raw_fd())
+    }
+
+    /// The socket, for as long as the request is being answered.
+    ///
+    /// # Safety
+    /// Only to be called in a handler for a request that came over this connection: while it runs, actix-web's
+    /// dispatcher holds the socket open.
+    pub unsafe fn socket(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open, by this function's contract.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
+}

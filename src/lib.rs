@@ -1,0 +1,36 @@
+//! Pinhole's daemon as a library, so that tests and benchmarks reach its parts.
+//!
+//! The way of a frame:
+//!
+//! ```text
+//!  camera ──▶ capture ──▶ encoder ──▶ hub ──▶ viewers ──▶ sockets
+//! ```
+//!
+//! * [`config`]: what can be set, defaults, layers.
+//! * [`camera`]: sources of frames; each lends buffers of [`frame::RawFrame`].
+//! * [`encoder`]: raw frames to JPEG; [`jpeg`] checks what cameras encoded themselves.
+//! * [`capture`]: the thread that owns camera and encoder; [`placeholder`] (drawn with [`draw`]) speaks for it when they
+//!   fail.
+//! * [`frame`]: the finished [`frame::JpegFrame`], one ready multipart part.
+//! * [`hub`]: the slot for the newest frame, and who wants one.
+//! * [`http`]: routes, viewers, snapshots, status, page.
+//! * [`health`], [`metrics`], [`systemd`], [`logging`]: what is told to whom.
+//! * [`app`], [`args`], [`shutdown`]: start and end.
+
+pub mod app;
+pub mod args;
+pub mod camera;
+pub mod capture;
+pub mod config;
+pub mod draw;
+pub mod encoder;
+pub mod frame;
+pub mod health;
+pub mod http;
+pub mod hub;
+pub mod jpeg;
+pub mod logging;
+pub mod metrics;
+pub mod placeholder;
+pub mod shutdown;
+pub mod systemd;
