@@ -24,7 +24,7 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
     for problem in &problems {
         log::error!("configuration: {problem}");
     }
-    let (listener, address) = listen(config.http.listen)?;
+    let (listener, address) = listen(config.http.listen.address())?;
     let watchdog = systemd::watchdog_interval();
     let shared = Arc::new(Shared::new(watchdog));
     let capture = capture::spawn(&config, problems.clone(), Arc::clone(&shared)).context("capture thread")?;

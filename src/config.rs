@@ -7,14 +7,13 @@
 mod layers;
 mod values;
 
-use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use layers::{ConfigError, Loaded, Sources, load};
 pub use values::{
-    Count, FrameRate, Hostname, Interval, Orientation, Resolution, Secret, SshKey, Timezone, WifiCountry,
+    Count, FrameRate, Hostname, Interval, Listen, Orientation, Resolution, Secret, SshKey, Timezone, WifiCountry,
 };
 
 /// Writes a section once: its struct, its `Default`, and its layer (the same keys, each of them optional).
@@ -102,7 +101,7 @@ section! {
     /// `http`: the web server.
     Http / HttpLayer {
         /// Address and port to listen on, unless systemd passes a socket. `[::]` takes IPv4 too.
-        listen: SocketAddr = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)),
+        listen: Listen = Listen::everywhere(8080),
         /// Streams served at the same time; the next one gets 503.
         max_viewers: Count<1, 1000> = Count::new(200),
         /// A viewer that takes nothing for this long is dropped.

@@ -17,7 +17,7 @@ use ::libcamera::framebuffer::{AsFrameBuffer, FrameMetadataStatus};
 use ::libcamera::framebuffer_allocator::{FrameBuffer, FrameBufferAllocator};
 use ::libcamera::request::{Request, RequestStatus, ReuseFlag};
 use ::libcamera::stream::{Stream, StreamRole};
-use ::libcamera::{formats, geometry, pixel_format, properties};
+use ::libcamera::{geometry, pixel_format, properties};
 
 use super::{BufferIndex, Camera, CameraError, CameraInfo};
 pub use super::{Orientation, StreamRequest};
@@ -37,8 +37,8 @@ pub struct CameraSummary {
     pub id: String,
     /// Model name for people, such as `imx219`; the id where the camera does not say.
     pub model: String,
-    /// What it offers for video, a line per format: `NV12 640x480 1280x720`.
-    pub formats: Vec<String>,
+    /// What it offers for video: `MJPEG 640x480 1280x720; NV12 640x480`.
+    pub formats: String,
 }
 
 impl fmt::Display for CameraSummary {
@@ -67,7 +67,7 @@ fn summaries(cameras: &CameraList<'static>, with_formats: bool) -> Vec<CameraSum
                 index,
                 id: camera.id().to_owned(),
                 model: model(&camera),
-                formats: if with_formats { format_lines(&camera) } else { Vec::new() },
+                formats: if with_formats { offered_formats(&camera) } else { String::new() },
             })
         })
         .collect()
@@ -77,21 +77,22 @@ fn model(camera: &lc::Camera<'_>) -> String {
     camera.properties().get::<properties::Model>().map_or_else(|_| camera.id().to_owned(), |model| model.0)
 }
 
-fn format_lines(camera: &lc::Camera<'_>) -> Vec<String> {
+fn offered_formats(camera: &lc::Camera<'_>) -> String {
     let Some(configuration) = camera.generate_configuration(&[StreamRole::VideoRecording]) else {
-        return Vec::new();
+        return String::new();
     };
-    let Some(stream) = configuration.get(0) else { return Vec::new() };
+    let Some(stream) = configuration.get(0) else { return String::new() };
     let offered = stream.formats();
     let pixel_formats = offered.pixel_formats();
-    (0..pixel_formats.len())
+    let formats: Vec<String> = (0..pixel_formats.len())
         .filter_map(|index| pixel_formats.get(index))
         .map(|format| {
             let sizes = offered.sizes(format);
             let sizes: Vec<String> = sizes.iter().map(|size| format!("{}x{}", size.width, size.height)).collect();
             format!("{format} {}", sizes.join(" "))
         })
-        .collect()
+        .collect();
+    formats.join("; ")
 }
 
 /// The camera `id` means: see [`LibcameraSource::open`].
@@ -248,8 +249,8 @@ impl LibcameraSource {
     /// `id` is empty for the first camera, a number for that place in the list, else a camera's id or model: equal, or
     /// a part of it that only one camera has, upper or lower case.
     ///
-    /// MJPEG is taken where the camera makes it, else YUV420, else NV12. A size the camera does not have becomes its
-    /// nearest: see [`CameraInfo`].
+    /// MJPEG is taken where the camera makes it, else YUV420, else NV12. A size the camera does not have becomes one
+    /// it has: see [`CameraInfo`].
     pub fn open(id: &str, request: &StreamRequest) -> Result<Self, CameraError> {
         // Locals are dropped last to first, so a failure half-way takes things down in the right order as well.
         let manager = Manager::get()?;
@@ -410,7 +411,7 @@ impl LibcameraSource {
         let slot = &mut self.slots[index];
         let used = metadata.planes();
         // The planes we lay out are the camera's own, but for a single plane that we divide ourselves.
-        let reported = if used.len() == slot.planes.len() { used.len() } else { 0 };
+        let reported = if used.len() >= slot.planes.len() { used.len() } else { 0 };
         let mut whole = matches!(status, FrameMetadataStatus::Success | FrameMetadataStatus::Startup);
         for (number, plane) in slot.planes.iter().enumerate() {
             let bytes = match used.get(number) {
@@ -555,7 +556,7 @@ fn negotiate(
         Orientation::MirrorVertical => lc::Orientation::Rotate180Mirror,
     };
     let mut refused = Vec::new();
-    for (wanted, name) in candidates() {
+    for (wanted, name) in CANDIDATES {
         // A new configuration each time: validation leaves traces.
         let Some(mut configuration) = camera.generate_configuration(&[StreamRole::VideoRecording]) else {
             return Err(CameraError::Unsupported {
@@ -595,14 +596,21 @@ fn negotiate(
     Err(CameraError::Unsupported {
         id: id.to_owned(),
         wanted: format!("{} at {}", refused.join(", "), request.size),
-        reason: format!("it offers {}", format_lines(camera).join("; ")),
+        reason: format!("it offers {}", offered_formats(camera)),
     })
 }
 
 /// The formats we can encode or pass on, best first: JPEG costs nothing; the Pi's encoder takes both others, and
 /// YUV420 is what the software encoder reads without a detour.
-fn candidates() -> [(pixel_format::PixelFormat, PixelFormat); 3] {
-    [(formats::MJPEG, PixelFormat::Mjpeg), (formats::YUV420, PixelFormat::Yuv420), (formats::NV12, PixelFormat::Nv12)]
+const CANDIDATES: [(pixel_format::PixelFormat, PixelFormat); 3] = [
+    (fourcc(*b"MJPG"), PixelFormat::Mjpeg),
+    (fourcc(*b"YU12"), PixelFormat::Yuv420),
+    (fourcc(*b"NV12"), PixelFormat::Nv12),
+];
+
+/// The crate's own constants are empty with libcamera 0.4.
+const fn fourcc(code: [u8; 4]) -> pixel_format::PixelFormat {
+    pixel_format::PixelFormat::new(u32::from_le_bytes(code), 0)
 }
 
 /// The controls that set the frame rate, where the camera has them.
@@ -627,7 +635,8 @@ fn buffer_planes(buffer: &FrameBuffer, mappings: &[(i32, Mapping)]) -> Vec<(usiz
     let planes = buffer.planes();
     (0..planes.len())
         .filter_map(|index| {
-            let plane = planes.get(index)?;
+            // libcamera 0.4's virtual pipeline gives NV12 a third plane, of no bytes.
+            let plane = planes.get(index).filter(|plane| !plane.is_empty())?;
             let mapping = mappings.iter().position(|(fd, _)| *fd == plane.fd())?;
             Some((mapping, plane.offset()?, plane.len()))
         })
@@ -707,7 +716,7 @@ impl Mapping {
     fn all_of(buffer: &FrameBuffer) -> io::Result<Vec<(i32, Self)>> {
         let planes = buffer.planes();
         let mut ends: Vec<(i32, usize)> = Vec::new();
-        for plane in (0..planes.len()).filter_map(|index| planes.get(index)) {
+        for plane in (0..planes.len()).filter_map(|index| planes.get(index)).filter(|plane| !plane.is_empty()) {
             let Some(end) = plane.offset().and_then(|offset| offset.checked_add(plane.len())) else {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a plane without a valid offset"));
             };
@@ -792,7 +801,7 @@ mod tests {
     use super::*;
 
     fn camera(index: usize, id: &str, model: &str) -> CameraSummary {
-        CameraSummary { index, id: id.to_owned(), model: model.to_owned(), formats: Vec::new() }
+        CameraSummary { index, id: id.to_owned(), model: model.to_owned(), formats: String::new() }
     }
 
     #[test]

@@ -180,6 +180,13 @@ impl From<serde_yaml::Error> for Problem {
         if let Some(field) = unknown_field(&reason) {
             reason = field.describe("");
         }
+        // Names of our own types mean nothing to a reader.
+        if let Some(at) = reason.find("expected struct ") {
+            reason.replace_range(at.., "expected keys and values, as in \"camera:\" and below it \"  frame_rate: 15\"");
+        }
+        if let Some((_, key)) = reason.split_once("duplicate field `") {
+            reason = format!("{} is there twice: keep one of them", key.trim_end_matches('`'));
+        }
         Self { at, reason }
     }
 }

@@ -1,1 +1,297 @@
+use std::io::Write;
 
+use super::*;
+
+const SHIPPED: &str = include_str!("../../config/pinhole.yaml");
+const REFERENCE: &str = include_str!("../../docs/configuration.md");
+
+/// Loads with `text` as the system's file.
+fn load_text(text: impl AsRef<[u8]>) -> Result<Config, String> {
+    let file = file(text.as_ref());
+    let sources =
+        Sources { file: Some(file.path().to_owned()), user_file: Some("/nonexistent".into()), set: Vec::new() };
+    let path = file.path().display().to_string();
+    // Messages without the temporary name.
+    load(&sources).map(|loaded| loaded.config).map_err(|error| error.to_string().replace(&path, "FILE"))
+}
+
+/// Loads with `text` as the user's file.
+fn load_user(text: impl AsRef<[u8]>) -> (Config, Vec<String>) {
+    let file = file(text.as_ref());
+    let nothing = self::file(b"");
+    let sources =
+        Sources { file: Some(nothing.path().to_owned()), user_file: Some(file.path().to_owned()), set: Vec::new() };
+    let path = file.path().display().to_string();
+    let loaded = load(&sources).unwrap();
+    (loaded.config, loaded.problems.iter().map(|problem| problem.replace(&path, "FILE")).collect())
+}
+
+fn load_set(set: &[&str]) -> Result<Config, String> {
+    let nothing = file(b"");
+    let sources = Sources {
+        file: Some(nothing.path().to_owned()),
+        user_file: Some("/nonexistent".into()),
+        set: set.iter().map(|&argument| argument.to_owned()).collect(),
+    };
+    load(&sources).map(|loaded| loaded.config).map_err(|error| error.to_string())
+}
+
+fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
+/// All keys of a document, as `a.b.c`.
+fn keys(text: &str) -> Vec<String> {
+    fn walk(prefix: &str, value: &serde_yaml::Value, out: &mut Vec<String>) {
+        match value.as_mapping() {
+            Some(mapping) if !mapping.is_empty() => {
+                for (key, value) in mapping {
+                    walk(&format!("{prefix}.{}", key.as_str().unwrap()), value, out);
+                }
+            }
+            _ => out.push(prefix.trim_start_matches('.').to_owned()),
+        }
+    }
+    let mut out = Vec::new();
+    walk("", &serde_yaml::from_str(text).unwrap(), &mut out);
+    out.sort();
+    out
+}
+
+#[test]
+fn shipped_file_has_every_key_with_its_default() {
+    assert_eq!(load_text(SHIPPED).unwrap(), Config::default());
+    assert_eq!(keys(SHIPPED), keys(&Config::default().to_yaml()));
+}
+
+#[test]
+fn every_key_is_documented() {
+    for key in keys(SHIPPED) {
+        assert!(REFERENCE.contains(&format!("`{key}`")), "{key} is not in docs/configuration.md");
+    }
+}
+
+#[test]
+fn printed_configuration_can_be_read_again() {
+    let config = load_set(&[
+        "camera.source=replay",
+        "camera.replay.path=/srv/frames",
+        "camera.frame_rate=12.5",
+        "camera.faults=[{kind: stall, at: 60, for: 5s}, {kind: open-fails, times: 2}]",
+        "http.listen=127.0.0.1:80",
+        "camera.idle_after=1500ms",
+    ])
+    .unwrap();
+    assert_eq!(load_text(config.to_yaml()).unwrap(), config);
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let config = load_set(&["system.wifi.ssid=home", "system.wifi.passphrase=correct horse"]).unwrap();
+    for shown in [config.to_yaml(), format!("{config:?}"), format!("{config:#?}")] {
+        assert!(!shown.contains("correct horse"), "{shown}");
+    }
+    let error = load_set(&["system.wifi.passphrase=short"]).unwrap_err();
+    assert!(!error.contains("short"), "{error}");
+    assert!(error.contains("system.wifi.passphrase must be 8 to 63"), "{error}");
+    let (_, problems) = load_user("system:\n  wifi:\n    ssid: home\n    passphrase: geheim\n");
+    assert!(problems.len() == 1 && !problems[0].contains("geheim"), "{problems:?}");
+}
+
+#[test]
+fn errors_name_place_value_and_remedy() {
+    for (text, expected) in [
+        ("camera:\n  frame_rate: 0\n", "FILE:2:15: camera.frame_rate must be between 1 and 120, got 0"),
+        ("camera:\n  frame_rate: .nan\n", "FILE:2:15: camera.frame_rate must be between 1 and 120, got NaN"),
+        ("camera:\n  resolution: big\n", "FILE:2:15: camera.resolution must be a size such as 1280x720, got \"big\""),
+        ("camera:\n  resolution: 8x8\n", "FILE:2:15: camera.resolution must be between 16x16 and 8192x8192, got 8x8"),
+        ("encoder:\n  quality: 101\n", "FILE:2:12: encoder.quality must be between 1 and 100, got 101"),
+        ("encoder:\n  quality: 80.5\n", "FILE:2:12: encoder.quality must be a whole number, got 80.5"),
+        ("http:\n  write_timeout: 0s\n", "FILE:2:18: http.write_timeout must be between 500ms and 600s, got 0s"),
+        ("http:\n  write_timeout: -1\n", "FILE:2:18: http.write_timeout must be between 500ms and 600s, got -1s"),
+        (
+            "camera:\n  frame_rat: 10\n",
+            "FILE:2:3: unknown key camera.frame_rat: did you mean frame_rate? (valid keys here: source, id, \
+             resolution, frame_rate, orientation, buffer_count, idle, idle_after, stall_timeout, faults, replay)",
+        ),
+        (
+            "camra:\n  id: x\n",
+            "FILE:1:1: unknown key camra: did you mean camera? (valid keys here: camera, encoder, http, log, system)",
+        ),
+        (
+            "camera:\n  source: usb\n",
+            "FILE:2:11: unknown value \"usb\" for camera.source (choose one of: auto, libcamera, test-pattern, replay)",
+        ),
+        (
+            "camera:\n  idle: skipencode\n",
+            "FILE:2:9: unknown value \"skipencode\" for camera.idle: did you mean skip-encode? (choose one of: run, \
+             skip-encode)",
+        ),
+        ("camera: fast\n", "FILE:1:9: camera: invalid type: string \"fast\", expected keys and values"),
+        ("camera:\n  source: replay\n", "FILE: camera.source is replay, so camera.replay.path must name"),
+        ("system:\n  hostname: my_pi\n", "FILE:2:13: system.hostname must be up to 63 letters"),
+        ("system:\n  wifi:\n    country: Germany\n", "FILE:3:14: system.wifi.country must be a two-letter"),
+        ("a\nb\n", "FILE:1:1: invalid type: string"),
+        ("- camera\n", "FILE:1:1: invalid type: sequence"),
+        ("camera: [\n", "FILE:2:1: "),
+        ("camera:\n\tid: x\n", "FILE:2:1: "),
+        ("camera: {}\ncamera: {}\n", "FILE:1:1: camera is there twice"),
+    ] {
+        let error = load_text(text).expect_err(text);
+        assert!(error.starts_with(expected), "{text:?} gave\n  {error}\ninstead of\n  {expected}");
+    }
+}
+
+#[test]
+fn files_that_are_no_text_are_refused() {
+    let error = load_text(b"camera:\n  id: \xff\n").unwrap_err();
+    assert!(error.starts_with("FILE:2:7: not UTF-8 (byte 0xff)"), "{error}");
+    let error = load_text(b"\xff\xfec\0a\0").unwrap_err();
+    assert!(error.starts_with("FILE: is UTF-16"), "{error}");
+    let error = load_text(vec![b'#'; 10 << 20]).unwrap_err();
+    assert!(error.starts_with("FILE: is larger than 64 KiB"), "{error}");
+    let error = load_text("a: &a [x]\n".to_owned() + &"b: [*a,*a,*a,*a]\n".repeat(500)).unwrap_err();
+    assert!(error.starts_with("FILE:"), "{error}");
+    let error = load_text("[".repeat(50_000)).unwrap_err();
+    assert!(error.starts_with("FILE:"), "{error}");
+    let missing = Sources { file: Some("/nonexistent/x.yaml".into()), ..Sources::default() };
+    assert!(load(&missing).unwrap_err().to_string().starts_with("/nonexistent/x.yaml: cannot be opened"));
+    let folder = Sources { file: Some("/".into()), ..Sources::default() };
+    assert!(load(&folder).unwrap_err().to_string().starts_with("/: cannot be read"));
+}
+
+#[test]
+fn what_editors_leave_behind_is_fine() {
+    for text in ["", "\n", "# only a comment\n", "---\n", "camera:\n", "camera:\n  id:\n", "\u{feff}", "{}"] {
+        assert_eq!(load_text(text).as_ref(), Ok(&Config::default()), "{text:?}");
+    }
+    let config = load_text("\u{feff}camera:\r\n  frame_rate: 12\r\n  id: 1\r\n").unwrap();
+    assert!((config.camera.frame_rate.get() - 12.0).abs() < f64::EPSILON);
+    assert_eq!(config.camera.id, "1", "an index needs no quotes");
+}
+
+#[test]
+fn a_passphrase_of_digits_keeps_its_zeros() {
+    let (config, problems) = load_user("system:\n  wifi: {ssid: 007, passphrase: 0012345678, country: NO}\n");
+    assert_eq!(problems, Vec::<String>::new());
+    let same =
+        load_set(&["system.wifi.ssid=007", "system.wifi.passphrase=0012345678", "system.wifi.country=NO"]).unwrap();
+    assert_eq!(config.system, same.system);
+    assert_ne!(config.system, load_set(&["system.wifi.ssid=007", "system.wifi.passphrase=12345678"]).unwrap().system);
+}
+
+#[test]
+fn of_a_users_file_only_the_wrong_sections_are_left_out() {
+    let (config, problems) = load_user(
+        "camera:\n  frame_rate: 15\n  resolution: huge\nencoder:\n  quality: 50\nhttp:\n  max_viewers: none\nfoo: 1\n",
+    );
+    assert_eq!(config.encoder.quality.get(), 50, "a section that is right applies");
+    assert_eq!(config.camera, Camera::default(), "a section that is wrong falls back as a whole");
+    assert_eq!(config.http, Http::default());
+    assert_eq!(problems.len(), 3, "{problems:#?}");
+    assert!(problems[0].starts_with("FILE:8:1: unknown key foo"), "{problems:#?}");
+    assert!(problems[1].starts_with("FILE:3:15: camera.resolution must be"), "{problems:#?}");
+    assert!(problems[2].starts_with("FILE:7:16: "), "{problems:#?}");
+
+    let (config, problems) = load_user("camera:\n  source: replay\nencoder:\n  quality: 50\n");
+    assert_eq!((config.camera, config.encoder.quality.get()), (Camera::default(), 50));
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+
+    for unusable in ["camera: [", "just words", "\u{0}", "- a\n- b"] {
+        let (config, problems) = load_user(unusable);
+        assert_eq!(config, Config::default());
+        assert_eq!(problems.len(), 1, "{unusable:?} gave {problems:#?}");
+    }
+    let (config, problems) = load_user(b"\xff");
+    assert_eq!((config, problems.len()), (Config::default(), 1));
+}
+
+#[test]
+fn layers_lie_over_each_other() {
+    let system = file(b"camera: {frame_rate: 10, id: a}\nencoder: {quality: 10}\n");
+    let user = file(b"camera: {frame_rate: 20}\n");
+    let sources = Sources {
+        file: Some(system.path().to_owned()),
+        user_file: Some(user.path().to_owned()),
+        set: vec!["encoder.quality=30".to_owned(), "encoder.quality=40".to_owned()],
+    };
+    let config = load(&sources).unwrap().config;
+    assert!((config.camera.frame_rate.get() - 20.0).abs() < f64::EPSILON);
+    assert_eq!((config.camera.id.as_str(), config.encoder.quality.get()), ("a", 40));
+}
+
+#[test]
+fn set_takes_values_as_they_are() {
+    let config = load_set(&[
+        "http.listen=[::1]:9000",
+        "camera.replay.path=/a b/#c: {d}\\n\"",
+        "camera.id=",
+        "camera.frame_rate=7",
+        "http.write_timeout=5",
+        "system.ssh_keys=[ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0123456789 me]",
+    ])
+    .unwrap();
+    assert_eq!(config.http.listen.address().to_string(), "[::1]:9000");
+    assert_eq!(config.camera.replay.path, "/a b/#c: {d}\\n\"");
+    assert_eq!(config.http.write_timeout.get(), Duration::from_secs(5));
+    assert_eq!(config.system.ssh_keys.len(), 1);
+}
+
+#[test]
+fn a_wrong_set_is_named() {
+    for (argument, expected) in [
+        ("camera.frame_rate", "--set camera.frame_rate: must be key=value"),
+        ("=1", "--set =1: \"\" is not a key"),
+        ("a..b=1", "--set a..b=1: \"a..b\" is not a key"),
+        ("camera\nx.y=1", "--set camera\nx.y=1: \"camera\\nx.y\" is not a key"),
+        ("camera.frame_rate=0", "--set camera.frame_rate=0: camera.frame_rate must be between 1 and 120, got 0"),
+        ("camera.frame_rate=fast", "--set camera.frame_rate=fast: camera.frame_rate: invalid type: string \"fast\""),
+        ("http.listen=8080", "--set http.listen=8080: http.listen must be an address and a port such as"),
+        ("http.prot=8080", "--set http.prot=8080: unknown key http.prot"),
+        ("camera.source=replay", "--set camera.source=replay: camera.source is replay, so camera.replay.path must"),
+        ("camera=1", "--set camera=1: camera: invalid type"),
+    ] {
+        let error = load_set(&[argument]).expect_err(argument);
+        assert!(error.starts_with(expected), "{argument:?} gave\n  {error}\ninstead of\n  {expected}");
+    }
+}
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        #[test]
+        fn mutated_files_never_panic(
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..10),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = SHIPPED.as_bytes().to_vec();
+            for (at, value) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            bytes.truncate(cut.index(bytes.len()) + 1);
+            let error = load_text(&bytes).err();
+            // The user's file never stops the program, and says something whenever the system's file would have.
+            let (_, problems) = load_user(&bytes);
+            prop_assert_eq!(error.is_some(), !problems.is_empty());
+        }
+
+        #[test]
+        fn arbitrary_sets_never_panic(argument in ".{0,40}") {
+            let _ = load_set(&[&argument]);
+        }
+
+        #[test]
+        fn any_text_can_be_set(value in r"[^\p{Cc}\u{2028}\u{2029}\u{fffe}\u{ffff}\u{feff}]{0,40}") {
+            let config = load_set(&[&format!("camera.replay.path={value}")]).unwrap();
+            prop_assert_eq!(config.camera.replay.path, value);
+        }
+    }
+}

@@ -3,6 +3,7 @@
 //! Messages start with "must": [`super::layers`] puts the key in front.
 
 use std::fmt;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
@@ -35,11 +36,12 @@ impl<const MIN: u32, const MAX: u32> Serialize for Count<MIN, MAX> {
 
 impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Count<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let number = Number::deserialize(deserializer, "a whole number")?;
-        if number.0.fract() != 0.0 {
-            return Err(D::Error::custom(format_args!("must be a whole number, got {number}")));
-        }
-        number.between(f64::from(MIN), f64::from(MAX)).map(|value| Self(value as u32))
+        number(deserializer, "a whole number", |value| {
+            if value.fract() != 0.0 {
+                return Err(format!("must be a whole number, got {value}"));
+            }
+            between(value, f64::from(MIN), f64::from(MAX)).map(|value| Self(value as u32))
+        })
     }
 }
 
@@ -68,48 +70,56 @@ impl Serialize for FrameRate {
 
 impl<'de> Deserialize<'de> for FrameRate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Number::deserialize(deserializer, "a number of frames per second")?.between(1.0, 120.0).map(Self)
+        number(deserializer, "a number of frames per second", |value| between(value, 1.0, 120.0).map(Self))
     }
 }
 
-/// Any YAML number, kept for the error message.
-struct Number(f64);
-
-impl Number {
-    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D, expecting: &'static str) -> Result<Self, D::Error> {
-        struct NumberVisitor(&'static str);
-        impl Visitor<'_> for NumberVisitor {
-            type Value = Number;
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str(self.0)
-            }
-            fn visit_i64<E: Error>(self, value: i64) -> Result<Number, E> {
-                Ok(Number(value as f64))
-            }
-            fn visit_u64<E: Error>(self, value: u64) -> Result<Number, E> {
-                Ok(Number(value as f64))
-            }
-            fn visit_f64<E: Error>(self, value: f64) -> Result<Number, E> {
-                Ok(Number(value))
-            }
+/// Reads any YAML number and checks it. The check runs within the reader's call, which then knows where the value stands.
+fn number<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    expecting: &'static str,
+    check: impl Fn(f64) -> Result<T, String>,
+) -> Result<T, D::Error> {
+    struct NumberVisitor<F>(&'static str, F);
+    impl<T, F: Fn(f64) -> Result<T, String>> Visitor<'_> for NumberVisitor<F> {
+        type Value = T;
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str(self.0)
         }
-        deserializer.deserialize_any(NumberVisitor(expecting))
-    }
-
-    fn between<E: Error>(self, min: f64, max: f64) -> Result<f64, E> {
-        // A NaN lies in no range.
-        if (min..=max).contains(&self.0) {
-            Ok(self.0)
-        } else {
-            Err(E::custom(format_args!("must be between {min} and {max}, got {self}")))
+        fn visit_i64<E: Error>(self, value: i64) -> Result<T, E> {
+            self.visit_f64(value as f64)
+        }
+        fn visit_u64<E: Error>(self, value: u64) -> Result<T, E> {
+            self.visit_f64(value as f64)
+        }
+        fn visit_f64<E: Error>(self, value: f64) -> Result<T, E> {
+            (self.1)(value).map_err(E::custom)
         }
     }
+    deserializer.deserialize_any(NumberVisitor(expecting, check))
 }
 
-impl fmt::Display for Number {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        self.0.fmt(f)
+fn between(value: f64, min: f64, max: f64) -> Result<f64, String> {
+    // A NaN lies in no range.
+    if (min..=max).contains(&value) { Ok(value) } else { Err(format!("must be between {min} and {max}, got {value}")) }
+}
+
+/// Reads a string and checks it. A plain scalar comes as it is written: a passphrase of digits keeps its leading zeros.
+fn text<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    check: impl Fn(String) -> Result<T, String>,
+) -> Result<T, D::Error> {
+    struct TextVisitor<F>(F);
+    impl<T, F: Fn(String) -> Result<T, String>> Visitor<'_> for TextVisitor<F> {
+        type Value = T;
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("a string")
+        }
+        fn visit_str<E: Error>(self, value: &str) -> Result<T, E> {
+            (self.0)(value.to_owned()).map_err(E::custom)
+        }
     }
+    deserializer.deserialize_str(TextVisitor(check))
 }
 
 /// A time from `MIN` to `MAX` milliseconds, written `500ms`, `10s`, `2m` or as a number of seconds.
@@ -233,16 +243,14 @@ macro_rules! text_value {
 
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                // Asked for a string, the YAML reader gives a plain scalar as written: a passphrase of digits keeps
-                // its leading zeros.
-                let text = String::deserialize(deserializer)?;
-                $check(text).map_err(D::Error::custom)
+                text(deserializer, $check)
             }
         }
     )*};
 }
 
 text_value! {
+    Listen, Listen::check, |value: &Listen| value.0;
     Resolution, |text: String| text.parse::<Resolution>(), |value: &Resolution| value.0;
     Hostname, Hostname::check, |value: &Hostname| value.0.clone();
     Timezone, Timezone::check, |value: &Timezone| value.0.clone();
@@ -250,6 +258,27 @@ text_value! {
     Ssid, Ssid::check, |value: &Ssid| value.0.clone();
     Secret, Secret::check, |value: &Secret| if value.0.is_empty() { "" } else { Secret::HIDDEN };
     WifiCountry, WifiCountry::check, |value: &WifiCountry| value.0.clone();
+}
+
+/// Where to listen: an IP address and a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen(SocketAddr);
+
+impl Listen {
+    pub(super) const fn everywhere(port: u16) -> Self {
+        Self(SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0)))
+    }
+
+    /// The address.
+    pub fn address(self) -> SocketAddr {
+        self.0
+    }
+
+    fn check(text: String) -> Result<Self, String> {
+        text.parse()
+            .map(Self)
+            .map_err(|_| format!("must be an address and a port such as \"[::]:8080\" or 127.0.0.1:8080, got {text:?}"))
+    }
 }
 
 /// How the picture is turned: the sensor's own mirroring.

@@ -16,6 +16,9 @@ pub struct Software {
     buffer: Vec<u8>,
     /// NV12's U and V, taken apart: libjpeg-turbo wants a plane each.
     chroma: [Vec<u8>; 2],
+    /// Luma of a picture with an odd width or height, made even: libjpeg-turbo reads a luma sample for each of a chroma
+    /// sample's four.
+    even_luma: Vec<u8>,
     size: Size,
 }
 
@@ -30,7 +33,8 @@ impl Software {
             size: none,
             reason: "out of memory".to_owned(),
         })?;
-        let encoder = Self { handle, buffer: Vec::new(), chroma: [Vec::new(), Vec::new()], size: none };
+        let encoder =
+            Self { handle, buffer: Vec::new(), chroma: [Vec::new(), Vec::new()], even_luma: Vec::new(), size: none };
         encoder.set(tj::TJPARAM_TJPARAM_QUALITY, quality as i32)?;
         encoder.set(tj::TJPARAM_TJPARAM_SUBSAMP, tj::TJSAMP_TJSAMP_420)?;
         encoder.set(tj::TJPARAM_TJPARAM_NOREALLOC, 1)?;
@@ -77,17 +81,23 @@ impl Encoder for Software {
         self.resize(size);
 
         let luma = checked(frame, 0, width, height)?;
+        let luma = if width % 2 == 0 && height % 2 == 0 {
+            (luma.data, luma.stride)
+        } else {
+            make_even(luma, width, height, &mut self.even_luma);
+            (self.even_luma.as_slice(), width.next_multiple_of(2))
+        };
         let planes = match frame.pixel_format {
             PixelFormat::Yuv420 => {
                 let u = checked(frame, 1, half_width, half_height)?;
                 let v = checked(frame, 2, half_width, half_height)?;
-                [(luma.data, luma.stride), (u.data, u.stride), (v.data, v.stride)]
+                [luma, (u.data, u.stride), (v.data, v.stride)]
             }
             PixelFormat::Nv12 => {
                 let uv = checked(frame, 1, 2 * half_width, half_height)?;
                 let [u, v] = &mut self.chroma;
                 take_apart(uv, half_width, half_height, u, v);
-                [(luma.data, luma.stride), (u.as_slice(), half_width), (v.as_slice(), half_width)]
+                [luma, (u.as_slice(), half_width), (v.as_slice(), half_width)]
             }
             PixelFormat::Mjpeg => {
                 return Err(EncodeError::WrongFormat {
@@ -101,8 +111,9 @@ impl Encoder for Software {
         let strides = planes.map(|(_, stride)| stride as c_int);
         let mut out = self.buffer.as_mut_ptr();
         let mut length = self.buffer.len() as _;
-        // SAFETY: `checked` made sure that each plane holds all rows at its stride (`take_apart` made the others that
-        // size); `out` has `length` bytes, and NOREALLOC keeps the library from replacing it.
+        // SAFETY: the library reads luma of even width and height and chroma of half that (`tj3YUVPlaneSize`); `checked`
+        // made sure that each plane holds all rows at its stride, `make_even` and `take_apart` made the others that size.
+        // `out` has `length` bytes, and NOREALLOC keeps the library from replacing it.
         let result = unsafe {
             tj::tj3CompressFromYUVPlanes8(
                 self.handle.as_ptr(),
@@ -149,6 +160,19 @@ fn checked<'a>(
         return Err(short(plane.data.len(), need, plane.stride));
     }
     Ok(plane)
+}
+
+/// Copies luma with its last column and row doubled where their number is odd.
+fn make_even(luma: &Plane<'_>, width: usize, height: usize, even: &mut Vec<u8>) {
+    even.clear();
+    for row in 0..height.next_multiple_of(2) {
+        let start = row.min(height - 1) * luma.stride;
+        let pixels = &luma.data[start..start + width];
+        even.extend_from_slice(pixels);
+        if width % 2 == 1 {
+            even.push(pixels[width - 1]);
+        }
+    }
 }
 
 /// Splits rows of U, V, U, V … into a plane of each.

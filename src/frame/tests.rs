@@ -1,1 +1,70 @@
+use super::*;
+use crate::jpeg::HUFFMAN_TABLES;
 
+const SIZE: Size = Size { width: 4, height: 2 };
+
+#[test]
+fn part_is_headers_jpeg_and_the_next_boundary() {
+    let mut pool = PartPool::default();
+    let frame = pool.assemble(&[b"\xff\xd8ab", b"", b"cd\xff\xd9"], SIZE, MonotonicTime::now());
+    assert_eq!(frame.jpeg(), &b"\xff\xd8abcd\xff\xd9"[..]);
+    let part = frame.part();
+    let text = String::from_utf8_lossy(part);
+    assert!(text.starts_with("Content-Type: image/jpeg\r\nContent-Length: 8\r\nX-Timestamp: "), "{text}");
+    assert!(text.contains("X-Sequence: 1\r\n\r\n"), "{text}");
+    assert!(part.ends_with(multipart::DELIMITER));
+    // A reference into the part, not a copy.
+    assert!(part.as_ptr_range().contains(&frame.jpeg().as_ptr()));
+}
+
+#[test]
+fn parts_nobody_holds_are_written_again() {
+    let mut pool = PartPool::default();
+    let jpeg = vec![7; 30_000];
+    let mut addresses = std::collections::HashSet::new();
+    let mut previous = None;
+    for _ in 0..100 {
+        // The hub holds one frame while the next is made.
+        let frame = pool.assemble(&[&jpeg], SIZE, MonotonicTime::now());
+        addresses.insert(frame.part().as_ptr());
+        previous = Some(frame);
+    }
+    drop(previous);
+    assert!(addresses.len() <= PartPool::KEPT, "{} different buffers", addresses.len());
+}
+
+#[test]
+fn a_stalled_viewers_frame_is_never_written_again() {
+    let mut pool = PartPool::default();
+    let held: Vec<_> = (0..10_u8).map(|i| pool.assemble(&[&[i; 1000]], SIZE, MonotonicTime::now())).collect();
+    for _ in 0..50 {
+        pool.assemble(&[&[0xaa; 1000]], SIZE, MonotonicTime::now());
+    }
+    for (i, frame) in held.iter().enumerate() {
+        assert_eq!(frame.jpeg(), vec![i as u8; 1000], "frame {i}");
+    }
+    assert!(pool.parts.len() <= PartPool::KEPT);
+}
+
+#[test]
+fn the_clocks_agree() {
+    let now = MonotonicTime::now();
+    let off = now.to_system_time().duration_since(SystemTime::now()).unwrap_or_else(|error| error.duration());
+    assert!(off < Duration::from_millis(50), "{off:?}");
+    let later = now + Duration::from_secs(60);
+    assert_eq!(later.elapsed(), Duration::ZERO, "a moment to come has not elapsed");
+    assert_eq!(later.since(now), Duration::from_secs(60));
+    assert_eq!(now.since(later), Duration::ZERO);
+    assert_eq!(
+        MonotonicTime::from_nanos(1_500_000_000).since(MonotonicTime::from_nanos(0)),
+        Duration::from_millis(1500)
+    );
+}
+
+#[test]
+fn headers_fit_their_reserve() {
+    // The constant is what keeps a part from being moved while it is written.
+    let mut pool = PartPool::default();
+    let frame = pool.assemble(&[HUFFMAN_TABLES], SIZE, MonotonicTime::now());
+    assert!(frame.part().len() <= multipart::HEADERS_MAX + HUFFMAN_TABLES.len() + multipart::DELIMITER.len());
+}

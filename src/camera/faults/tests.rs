@@ -1,1 +1,78 @@
+use super::*;
+use crate::config;
+use crate::frame::Size;
 
+fn faults(yaml: &str) -> Vec<Fault> {
+    serde_yaml::from_str(yaml).unwrap()
+}
+
+fn camera(yaml: &str) -> (Faulty, Rc<RefCell<Script>>) {
+    let script = Rc::new(RefCell::new(Script::new(faults(yaml))));
+    let inner = TestPattern::new(Size { width: 64, height: 48 }, 120.0, 1);
+    (Faulty::new(Box::new(inner), Rc::clone(&script)), script)
+}
+
+const SHORT: Duration = Duration::from_millis(20);
+
+#[test]
+fn opening_fails_as_often_as_scripted() {
+    let mut script = Script::new(faults("[{kind: open-fails, times: 2}]"));
+    assert!(script.opening("x").unwrap_err().to_string().contains("scripted"));
+    assert!(script.opening("x").is_err());
+    assert!(script.opening("x").is_ok());
+}
+
+#[test]
+fn a_stall_gives_nothing_but_returns() {
+    let (mut camera, _) = camera("[{kind: stall, at: 2, for: 100ms}]");
+    let buffer = camera.acquire(SHORT).unwrap().unwrap();
+    camera.queue(buffer).unwrap();
+    let stalled = Instant::now();
+    while camera.acquire(SHORT).unwrap().is_none() {}
+    assert!(stalled.elapsed() >= Duration::from_millis(100));
+}
+
+#[test]
+fn a_camera_that_disappeared_stays_away_for_a_while() {
+    let (mut camera, script) = camera("[{kind: disappear, at: 1, for: 50ms}]");
+    assert!(matches!(camera.acquire(SHORT), Err(CameraError::Disconnected { .. })));
+    assert!(matches!(script.borrow_mut().opening("x"), Err(CameraError::NoCamera)));
+    std::thread::sleep(Duration::from_millis(60));
+    assert!(script.borrow_mut().opening("x").is_ok());
+}
+
+#[test]
+fn a_truncated_frame_is_half_a_frame() {
+    let (mut camera, _) = camera("[{kind: truncate, at: 2}]");
+    let mut lengths = Vec::new();
+    for _ in 0..3 {
+        let buffer = camera.acquire(SHORT).unwrap().unwrap();
+        lengths.push(camera.view(buffer).plane(0).unwrap().data.len());
+        camera.queue(buffer).unwrap();
+    }
+    assert_eq!(lengths, [64 * 48, 64 * 24, 64 * 48]);
+}
+
+#[test]
+fn the_size_changes_on_the_way() {
+    let (mut camera, _) = camera("[{kind: size, at: 2, to: 32x16}]");
+    let mut sizes = Vec::new();
+    while sizes.len() < 3 {
+        if let Some(buffer) = camera.acquire(SHORT).unwrap() {
+            sizes.push(camera.view(buffer).size.to_string());
+            camera.queue(buffer).unwrap();
+        }
+    }
+    assert_eq!(sizes, ["64x48", "32x16", "32x16"]);
+}
+
+#[test]
+fn faults_need_a_camera_of_ours() {
+    let sources = config::Sources {
+        user_file: Some("/nonexistent".into()),
+        set: vec!["camera.faults=[{kind: truncate, at: 1}]".to_owned()],
+        ..Default::default()
+    };
+    let error = config::load(&sources).unwrap_err().to_string();
+    assert!(error.contains("camera.faults is for tests"), "{error}");
+}

@@ -1,1 +1,157 @@
+use super::*;
+use crate::frame::MonotonicTime;
+use crate::jpeg;
 
+/// Planes with a gap between row and stride, the last row cut right after its pixels, as drivers deliver them.
+struct Picture {
+    size: Size,
+    planes: [Vec<u8>; 3],
+    strides: [usize; 3],
+}
+
+impl Picture {
+    /// A brightness ramp with one colour.
+    fn new(size: Size, gap: usize, u: u8, v: u8) -> Self {
+        let (width, height) = (size.width as usize, size.height as usize);
+        let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
+        let plane = |width: usize, height: usize, value: &dyn Fn(usize) -> u8| {
+            let mut rows = Vec::new();
+            for _ in 0..height {
+                rows.extend((0..width).map(value));
+                // What stands in the gap must not be seen.
+                rows.extend(std::iter::repeat_n(0xee, gap));
+            }
+            rows.truncate(rows.len() - gap);
+            rows
+        };
+        Self {
+            size,
+            planes: [
+                plane(width, height, &|x| (40 + x * 160 / width) as u8),
+                plane(half_width, half_height, &|_| u),
+                plane(half_width, half_height, &|_| v),
+            ],
+            strides: [width + gap, half_width + gap, half_width + gap],
+        }
+    }
+
+    fn yuv420(&self) -> RawFrame<'_> {
+        let planes = (0..3).map(|i| Plane { data: &self.planes[i], stride: self.strides[i], fd: None, offset: 0 });
+        RawFrame::new(PixelFormat::Yuv420, self.size, planes, 1, MonotonicTime::now())
+    }
+
+    fn interleaved(&self) -> (Vec<u8>, usize) {
+        let half_width = self.size.width.div_ceil(2) as usize;
+        let stride = 2 * half_width + 6;
+        let mut uv = Vec::new();
+        for (u, v) in self.planes[1].chunks(self.strides[1]).zip(self.planes[2].chunks(self.strides[2])) {
+            uv.extend(u.iter().zip(v).take(half_width).flat_map(|(u, v)| [*u, *v]));
+            uv.extend([0xee; 6]);
+        }
+        uv.truncate(uv.len() - 6);
+        (uv, stride)
+    }
+}
+
+/// Y, U and V of a pixel after decoding.
+fn decode(jpeg: &[u8]) -> (Vec<u8>, Vec<u8>, Vec<u8>, Size) {
+    let size = jpeg::inspect(jpeg).unwrap().size;
+    let (width, height) = (size.width as usize, size.height as usize);
+    let (even_width, half) = (width.next_multiple_of(2), width.div_ceil(2) * height.div_ceil(2));
+    let (mut y, mut u, mut v) = (vec![0; 4 * half], vec![0; half], vec![0; half]);
+    let mut planes = [y.as_mut_ptr(), u.as_mut_ptr(), v.as_mut_ptr()];
+    // SAFETY: three planes of the size a 4:2:0 picture has (luma padded to even), strides equal to their widths.
+    unsafe {
+        let handle = tj::tj3Init(tj::TJINIT_TJINIT_DECOMPRESS as c_int);
+        let result = tj::tj3DecompressToYUVPlanes8(
+            handle,
+            jpeg.as_ptr(),
+            jpeg.len() as _,
+            planes.as_mut_ptr(),
+            std::ptr::null_mut(),
+        );
+        assert_eq!(result, 0, "{:?}", CStr::from_ptr(tj::tj3GetErrorStr(handle)));
+        tj::tj3Destroy(handle);
+    }
+    let y = y.chunks(even_width).take(height).flat_map(|row| row[..width].to_vec()).collect();
+    (y, u, v, size)
+}
+
+fn assert_shows(jpeg: &[u8], picture: &Picture, u: u8, v: u8) {
+    let (decoded_y, decoded_u, decoded_v, size) = decode(jpeg);
+    assert_eq!(size, picture.size);
+    let width = size.width as usize;
+    for (row, expected) in decoded_y.chunks(width).zip(picture.planes[0].chunks(picture.strides[0])) {
+        for (got, expected) in row.iter().zip(expected) {
+            assert!(got.abs_diff(*expected) <= 6, "{got} instead of {expected} in {size}");
+        }
+    }
+    assert!(decoded_u.iter().all(|got| got.abs_diff(u) <= 4), "{size}: {:?}", decoded_u.iter().max());
+    assert!(decoded_v.iter().all(|got| got.abs_diff(v) <= 4), "{size}: {:?}", decoded_v.iter().max());
+}
+
+const SIZES: [(u32, u32); 6] = [(64, 48), (65, 49), (16, 16), (17, 31), (640, 480), (1, 1)];
+
+#[test]
+fn yuv420_of_any_size_and_stride_decodes_to_itself() {
+    let mut encoder = Software::new(95).unwrap();
+    for (width, height) in SIZES {
+        for gap in [0, 32] {
+            let picture = Picture::new(Size { width, height }, gap, 90, 200);
+            let jpeg = encoder.encode(&picture.yuv420()).unwrap().pieces.concat();
+            assert_shows(&jpeg, &picture, 90, 200);
+        }
+    }
+}
+
+#[test]
+fn nv12_of_any_size_and_stride_decodes_to_itself() {
+    let mut encoder = Software::new(95).unwrap();
+    for (width, height) in SIZES {
+        let picture = Picture::new(Size { width, height }, 16, 60, 150);
+        let (uv, stride) = picture.interleaved();
+        let planes = [
+            Plane { data: &picture.planes[0], stride: picture.strides[0], fd: None, offset: 0 },
+            Plane { data: &uv, stride, fd: None, offset: 0 },
+        ];
+        let frame = RawFrame::new(PixelFormat::Nv12, picture.size, planes, 1, MonotonicTime::now());
+        let jpeg = encoder.encode(&frame).unwrap().pieces.concat();
+        assert_shows(&jpeg, &picture, 60, 150);
+    }
+}
+
+#[test]
+fn quality_decides_the_size() {
+    let picture = Picture::new(Size { width: 320, height: 240 }, 0, 100, 100);
+    let length = |quality| Software::new(quality).unwrap().encode(&picture.yuv420()).unwrap().pieces.concat().len();
+    assert!(length(1) < length(50) && length(50) < length(100));
+    assert!(Software::new(0).is_err() && Software::new(101).is_err());
+}
+
+#[test]
+fn short_planes_are_refused_by_name() {
+    let picture = Picture::new(Size { width: 64, height: 48 }, 0, 100, 100);
+    let mut encoder = Software::new(80).unwrap();
+    for index in 0..3 {
+        let full = picture.yuv420();
+        let planes: Vec<_> = (0..3)
+            .map(|i| {
+                let plane = *full.plane(i).unwrap();
+                let end = if i == index { plane.data.len() - 1 } else { plane.data.len() };
+                Plane { data: &plane.data[..end], ..plane }
+            })
+            .collect();
+        let frame = RawFrame::new(PixelFormat::Yuv420, picture.size, planes, 1, MonotonicTime::now());
+        let error = encoder.encode(&frame).unwrap_err().to_string();
+        assert!(error.contains(&format!("truncated YUV420 frame: plane {index}")), "{error}");
+    }
+    // A plane that is not there at all, and a stride shorter than a row.
+    let luma = *picture.yuv420().plane(0).unwrap();
+    let frame = RawFrame::new(PixelFormat::Yuv420, picture.size, [luma], 1, MonotonicTime::now());
+    assert!(encoder.encode(&frame).is_err());
+    let narrow = Plane { stride: 63, ..luma };
+    let frame = RawFrame::new(PixelFormat::Nv12, picture.size, [narrow, luma], 1, MonotonicTime::now());
+    assert!(encoder.encode(&frame).is_err());
+    // And the encoder still works.
+    assert!(encoder.encode(&picture.yuv420()).is_ok());
+}
