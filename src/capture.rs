@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::cadence::Cadence;
 use crate::camera::{BufferIndex, Camera, CameraInfo, Opener};
 use crate::config::{self, Config};
 use crate::encoder::{self, Choice, EncodeError};
@@ -111,6 +112,8 @@ struct Open {
     /// Why frames since then were not good.
     last_error: Option<String>,
     errored_frames: u64,
+    /// For a camera with a rate of its own: which frames to take.
+    cadence: Option<Cadence>,
 }
 
 impl<'a> Capture<'a> {
@@ -171,7 +174,8 @@ impl<'a> Capture<'a> {
             encoder: choice.encoder.kind(),
             encoder_reason: choice.reason,
         }));
-        Ok(Open { camera, choice, last_good: Instant::now(), last_error: None, errored_frames: 0 })
+        let cadence = (!camera.info().paced).then(|| Cadence::new(self.config.frame_rate.get()));
+        Ok(Open { camera, choice, last_good: Instant::now(), last_error: None, errored_frames: 0, cadence })
     }
 
     /// Frame after frame, until the camera fails. `None` when the program ends.
@@ -197,7 +201,8 @@ impl<'a> Capture<'a> {
             open.errored_frames = errored;
             if let Some(buffer) = buffer {
                 self.shared.metrics.captured.add(1);
-                let result = if wanted { self.publish(open, buffer) } else { Ok(()) };
+                let taken = open.cadence.as_mut().is_none_or(|cadence| cadence.take(Instant::now()));
+                let result = if wanted && taken { self.publish(open, buffer) } else { Ok(()) };
                 if let Err(error) = open.camera.queue(buffer) {
                     return Some(State::Degraded(error.to_string().into()));
                 }

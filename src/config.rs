@@ -62,7 +62,7 @@ section! {
         /// Frames per second to ask for.
         frame_rate: FrameRate = FrameRate::new(30.0),
         /// Mirroring and rotation by the camera.
-        orientation: Orientation = Orientation::Normal,
+        orientation: Orientation = Orientation::Rotate0,
         /// Buffers in the camera's queue. Few, as they come out of the small contiguous memory (CMA).
         buffer_count: Count<2, 16> = Count::new(4),
         /// What happens while nobody watches.

@@ -15,10 +15,12 @@
 //! * [`hub`]: the slot for the newest frame, and who wants one.
 //! * [`http`]: routes, viewers, snapshots, status, page.
 //! * [`health`], [`metrics`], [`systemd`], [`logging`]: what is told to whom.
+//! * [`cadence`]: thins a flow of frames to a rate.
 //! * [`app`], [`args`], [`shutdown`]: start and end.
 
 pub mod app;
 pub mod args;
+pub mod cadence;
 pub mod camera;
 pub mod capture;
 pub mod config;

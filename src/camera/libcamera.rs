@@ -12,6 +12,7 @@ use ::libcamera::camera::{self as lc, ActiveCamera, CameraConfiguration};
 use ::libcamera::camera_manager::{CameraList, CameraManager};
 use ::libcamera::color_space::ColorSpace;
 use ::libcamera::control::{ControlEntry, ControlList};
+use ::libcamera::control_value::ControlValue;
 use ::libcamera::controls::FrameDurationLimits;
 use ::libcamera::framebuffer::{AsFrameBuffer, FrameMetadataStatus};
 use ::libcamera::framebuffer_allocator::{FrameBuffer, FrameBufferAllocator};
@@ -19,6 +20,7 @@ use ::libcamera::request::{Request, RequestStatus, ReuseFlag};
 use ::libcamera::stream::{Stream, StreamRole};
 use ::libcamera::{geometry, pixel_format, properties};
 
+use super::pace::Pace;
 use super::{BufferIndex, Camera, CameraError, CameraInfo};
 pub use super::{Orientation, StreamRequest};
 use crate::frame::{MonotonicTime, PixelFormat, Plane, RawFrame, Size};
@@ -218,6 +220,11 @@ pub struct LibcameraSource {
     info: CameraInfo,
     errored_frames: u64,
     startup_frames: u32,
+    /// For a camera that is only as slow as it is asked: its beat. A request is queued when the next frame is due, not
+    /// before, so the frame is of that moment.
+    pace: Option<Pace>,
+    /// With `pace`: slots that are neither queued nor with the caller.
+    spare: Vec<usize>,
 }
 
 /// A buffer, its request and, once completed, what it holds.
@@ -263,7 +270,7 @@ impl LibcameraSource {
 
         let mut active = manager.acquire(&camera).map_err(failed(&id, "Camera::acquire"))?;
         drop(camera);
-        let virtual_pipeline = is_virtual(&id);
+        let virtual_pipeline = is_virtual(&active);
         if virtual_pipeline && request.orientation != Orientation::Rotate0 {
             // It validates every orientation and ignores it.
             return Err(unsupported_orientation(
@@ -339,7 +346,7 @@ impl LibcameraSource {
             stride,
             frame_rate: request.frame_rate,
             buffer_count: slots.len(),
-            paced: controls.is_some() && !virtual_pipeline,
+            paced: controls.is_some() || virtual_pipeline,
         };
         let mut source = Self {
             slots,
@@ -352,10 +359,17 @@ impl LibcameraSource {
             info,
             errored_frames: 0,
             startup_frames: 0,
+            // It ignores FrameDurationLimits and completes requests as fast as they are queued.
+            pace: virtual_pipeline.then(|| Pace::new(request.frame_rate)),
+            spare: Vec::new(),
         };
         source.camera.start(controls.as_deref()).map_err(failed(&source.info.id, "Camera::start"))?;
-        for index in 0..source.slots.len() {
-            source.submit(index)?;
+        if source.pace.is_some() {
+            source.spare.extend(0..source.slots.len());
+        } else {
+            for index in 0..source.slots.len() {
+                source.submit(index)?;
+            }
         }
         Ok(source)
     }
@@ -375,6 +389,11 @@ impl LibcameraSource {
     fn recycle(&mut self, index: usize) -> Result<(), CameraError> {
         if let Some(request) = self.slots.get_mut(index).and_then(|slot| slot.request.as_mut()) {
             request.reuse(ReuseFlag::REUSE_BUFFERS);
+        }
+        if self.pace.is_some() {
+            // Never more than there are slots, so this does not allocate.
+            self.spare.push(index);
+            return Ok(());
         }
         self.submit(index)
     }
@@ -450,6 +469,14 @@ impl Camera for LibcameraSource {
     fn acquire(&mut self, timeout: Duration) -> Result<Option<BufferIndex>, CameraError> {
         let deadline = Instant::now() + timeout;
         let mut passed_over = 0;
+        if let Some(pace) = &mut self.pace {
+            if pace.wait(timeout).is_none() {
+                return Ok(None);
+            }
+            if let Some(index) = self.spare.pop() {
+                self.submit(index)?;
+            }
+        }
         loop {
             if self.disconnected.load(Ordering::Acquire) {
                 return Err(CameraError::Disconnected { id: self.info.id.clone() });
@@ -520,9 +547,12 @@ impl Drop for LibcameraSource {
     }
 }
 
-/// libcamera's virtual cameras have whatever ids their description gives them; ours, as the example, say "Virtual".
-fn is_virtual(id: &str) -> bool {
-    id.starts_with("Virtual")
+/// Cameras of libcamera's virtual pipeline have whatever ids their description gives them, by custom "Virtual0"; from
+/// 0.7.1 on the pipeline's name is among the properties (with an id this version of the crate has no name for).
+fn is_virtual(camera: &lc::Camera<'_>) -> bool {
+    let named =
+        |value: ControlValue| matches!(value, ControlValue::String(text) if text.iter().any(|t| t == "virtual"));
+    camera.id().starts_with("Virtual") || camera.properties().into_iter().any(|(_, value)| named(value))
 }
 
 /// An error of libcamera's, with the call and the camera in it.
@@ -538,7 +568,7 @@ fn failed(id: &str, call: &'static str) -> impl FnOnce(io::Error) -> CameraError
 fn unsupported_orientation(id: &str, wanted: Orientation, reason: &str) -> CameraError {
     CameraError::Unsupported {
         id: id.to_owned(),
-        wanted: format!("a picture {wanted} (camera.orientation)"),
+        wanted: format!("camera.orientation {wanted}"),
         reason: reason.to_owned(),
     }
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config;
+pub use crate::config::Orientation;
 use crate::frame::{PixelFormat, RawFrame, Size};
 
 mod faults;
@@ -68,8 +69,7 @@ pub struct CameraInfo {
     pub frame_rate: f64,
     /// Buffers in the camera's queue.
     pub buffer_count: usize,
-    /// True if the source honours `frame_rate` by itself; false if it delivers as fast as buffers are queued, so the
-    /// capture loop must pace it.
+    /// True if the camera keeps to `frame_rate`; false if it has a rate of its own, which the capture loop thins.
     pub paced: bool,
 }
 
@@ -199,42 +199,6 @@ pub struct StreamRequest {
     pub buffer_count: u32,
     /// How the picture is turned.
     pub orientation: Orientation,
-}
-
-impl Default for StreamRequest {
-    fn default() -> Self {
-        Self {
-            size: Size { width: 1280, height: 720 },
-            frame_rate: 30.0,
-            buffer_count: 4,
-            orientation: Orientation::default(),
-        }
-    }
-}
-
-/// How the camera turns the picture before delivering it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Orientation {
-    /// As the camera is mounted.
-    #[default]
-    Rotate0,
-    /// Upside down.
-    Rotate180,
-    /// Left and right exchanged (hflip).
-    MirrorHorizontal,
-    /// Top and bottom exchanged (vflip).
-    MirrorVertical,
-}
-
-impl std::fmt::Display for Orientation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Rotate0 => "not turned",
-            Self::Rotate180 => "turned by 180 degrees",
-            Self::MirrorHorizontal => "mirrored left to right",
-            Self::MirrorVertical => "mirrored top to bottom",
-        })
-    }
 }
 
 /// The version of libcamera in use, if this build has it.

@@ -281,19 +281,32 @@ impl Listen {
     }
 }
 
-/// How the picture is turned: the sensor's own mirroring.
+/// How the picture is turned. The names of the variants are libcamera's, those in the file a person's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum Orientation {
     /// As the sensor sees it.
-    Normal,
+    #[serde(rename = "normal")]
+    Rotate0,
     /// Upside down.
     #[serde(rename = "rotate-180")]
     Rotate180,
     /// Left and right exchanged.
-    FlipHorizontal,
+    #[serde(rename = "flip-horizontal")]
+    MirrorHorizontal,
     /// Top and bottom exchanged.
-    FlipVertical,
+    #[serde(rename = "flip-vertical")]
+    MirrorVertical,
+}
+
+impl fmt::Display for Orientation {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rotate0 => "normal",
+            Self::Rotate180 => "rotate-180",
+            Self::MirrorHorizontal => "flip-horizontal",
+            Self::MirrorVertical => "flip-vertical",
+        })
+    }
 }
 
 /// A host name: one DNS label. Empty keeps the appliance's own.

@@ -192,7 +192,8 @@ async fn stream_route(request: HttpRequest) -> HttpResponse {
     };
     let mut response = HttpResponse::Ok();
     never_stored(&mut response);
-    response.content_type(multipart::CONTENT_TYPE).force_close();
+    let content_type = if options.raw { "application/octet-stream" } else { multipart::CONTENT_TYPE };
+    response.content_type(content_type).force_close();
     if request.method() == Method::HEAD {
         return unframed(response.body(NoBody));
     }

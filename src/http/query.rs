@@ -41,6 +41,7 @@ impl<'a> Query<'a> {
             fps,
             advance_headers: self.is_on("advance_headers"),
             dual_final_frames: self.is_on("dual_final_frames"),
+            raw: self.is_on("raw"),
         })
     }
 
@@ -82,7 +83,10 @@ mod tests {
     #[test]
     fn switches_and_numbers() {
         let options = Query("fps=2.5&advance_headers&dual_final_frames=1").stream_options().unwrap();
-        assert_eq!(options, StreamOptions { fps: Some(2.5), advance_headers: true, dual_final_frames: true });
+        assert_eq!(
+            options,
+            StreamOptions { fps: Some(2.5), advance_headers: true, dual_final_frames: true, raw: false }
+        );
         assert!(!Query("advance_headers=0").stream_options().unwrap().advance_headers);
         assert_eq!(Query("max_age_ms=1500").max_age(), Ok(Some(Duration::from_millis(1500))));
         for bad in ["fps=0", "fps=nan", "fps=-1", "fps=1e9", "fps=abc", "max_age_ms=-1", "max_age_ms=x"] {

@@ -26,6 +26,7 @@ use socket2::SockRef;
 use tokio::io::unix::AsyncFd;
 
 use super::multipart;
+use crate::cadence::Cadence;
 use crate::capture::Shared;
 use crate::frame::JpegFrame;
 use crate::hub::Demand;
@@ -51,6 +52,9 @@ pub struct StreamOptions {
     pub advance_headers: bool,
     /// `dual_final_frames`: the last picture before a silence is sent twice. WebKit holds the last one back.
     pub dual_final_frames: bool,
+    /// `raw`: the same bytes with a content type that browsers do not interpret. WebKit's `fetch()` refuses to read
+    /// `multipart/x-mixed-replace`.
+    pub raw: bool,
 }
 
 /// What is told about a viewer in the status document.
@@ -183,7 +187,7 @@ impl Broadcaster {
             blocked: Cell::new(false),
             waiting: Cell::new(false),
             last_sequence: Cell::new(0),
-            due: Cell::new(None),
+            cadence: Cell::new(options.fps.map(Cadence::new)),
             progress: Cell::new(Instant::now()),
             repeat_at: Cell::new(None),
             closed: Cell::new(false),
@@ -337,8 +341,8 @@ struct Viewer {
     /// The mailbox is full: the newest frame is for this viewer as soon as it is not blocked.
     waiting: Cell<bool>,
     last_sequence: Cell<u64>,
-    /// With `fps`: when the next frame may go out.
-    due: Cell<Option<Instant>>,
+    /// Keeps to `fps`.
+    cadence: Cell<Option<Cadence>>,
     /// When the connection last took something.
     progress: Cell<Instant>,
     /// With `dual_final_frames`: when the last frame is sent again.
@@ -390,17 +394,12 @@ impl Viewer {
         self.send(frame, now, sent);
     }
 
-    /// Keeps to `fps`: true if a frame may go out now. Rates are kept on average, not as pauses between frames.
+    /// Keeps to `fps`: true if a frame may go out now.
     fn may_send(&self, now: Instant) -> bool {
-        let Some(fps) = self.options.fps else { return true };
-        let period = Duration::from_secs_f64(1.0 / fps);
-        let due = self.due.get().unwrap_or(now);
-        // Frames come when the camera has them; one that is a little early is as good as the next is late.
-        if now + period / 8 < due {
-            return false;
-        }
-        self.due.set(Some(if now > due + period { now + period } else { due + period }));
-        true
+        let Some(mut cadence) = self.cadence.get() else { return true };
+        let may = cadence.take(now);
+        self.cadence.set(Some(cadence));
+        may
     }
 
     /// A viewer's first frame, or its last once more.

@@ -1,0 +1,370 @@
+"""Browsers: the page at / and a plain <img>. Screenshots are kept in target/clients."""
+
+from __future__ import annotations
+
+import base64
+import glob
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from conftest import ARTIFACTS, HEIGHT, RATE_FLOOR, WIDTH, until
+from test_wire import Connection, get
+
+# A fingerprint of what the visitor sees; null until there is a picture.
+SAMPLE = """
+const live = document.getElementById('live');
+const from = live && !live.hidden ? live : document.querySelector('#plain, img');
+if (from.tagName === 'IMG' ? !from.naturalWidth : from.width < 64) return null;
+const small = document.createElement('canvas');
+small.width = 160; small.height = 120;
+const pen = small.getContext('2d');
+pen.drawImage(from, 0, 0, 160, 120);
+return Array.from(pen.getImageData(0, 0, 160, 120).data.filter((_, i) => i % 4 === 1));
+"""
+
+
+def sample(driver) -> bytes | None:
+    pixels = driver.execute_script(SAMPLE)
+    return None if pixels is None else bytes(pixels)
+
+
+def shows_something(pixels: bytes | None) -> bool:
+    return pixels is not None and np.frombuffer(pixels, np.uint8).std() > 3
+
+
+def assert_moves(driver, seconds=15):
+    """Two samples differ, and they are no flat areas."""
+    until("a picture", lambda: shows_something(sample(driver)), seconds)
+    first = sample(driver)
+    until("the picture moves", lambda: shows_something(now := sample(driver)) and now != first, seconds)
+
+
+def state(driver) -> str:
+    return driver.execute_script("return document.getElementById('state').dataset.state")
+
+
+def wait_for_state(driver, wanted: str, seconds=20):
+    until(f"state {wanted} (is {state(driver)})", lambda: state(driver) == wanted, seconds)
+
+
+def assert_console_is_clean(driver, network_errors_expected=False):
+    lines = [entry for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+    if network_errors_expected:
+        lines = [entry for entry in lines if entry["source"] != "network"]
+    assert not lines, lines
+
+
+def screenshot(driver, name: str) -> np.ndarray:
+    path = ARTIFACTS / f"{name}.png"
+    assert driver.save_screenshot(str(path))
+    return cv2.imread(str(path))
+
+
+def shown_rate(driver) -> float:
+    words = driver.execute_script("return document.getElementById('rate').textContent").split(" ")
+    return float(words[0]) if words[0][:1].isdigit() else 0.0
+
+
+def assert_page_works(driver, daemon):
+    driver.get(daemon.url + "/")
+    wait_for_state(driver, "streaming")
+    assert_moves(driver)
+    assert driver.execute_script("const c = document.getElementById('live'); return [c.width, c.height]") == [WIDTH, HEIGHT]
+    until("the page shows the full frame rate", lambda: shown_rate(driver) >= RATE_FLOOR, 15)
+    facts = {id: driver.execute_script("return document.getElementById(arguments[0]).textContent", id)
+             for id in ("name", "state", "size", "rate", "camera", "encoder")}
+    assert facts["size"] == f"{WIDTH} × {HEIGHT}" and facts["state"] == "Streaming"
+    until("the page counts itself", lambda: driver.execute_script("return +document.getElementById('viewers').textContent") >= 1)
+    assert facts["camera"] != "–" and facts["encoder"] != "–"
+    assert driver.execute_script("return document.getElementById('over').hidden && document.getElementById('fault').hidden")
+    assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the window"
+    assert_console_is_clean(driver)
+    return facts
+
+
+def test_page_light(daemon, browser, figure):
+    driver = browser(dark=False)
+    facts = assert_page_works(driver, daemon)
+    figure("Chromium, the page", f"{facts['rate']}, {facts['size']}, {facts['camera']} / {facts['encoder']}")
+    assert screenshot(driver, "page-light")[-3:, :, :].mean() > 200
+    addresses = driver.execute_script("return [document.getElementById('stream-url').value, document.getElementById('snapshot-url').value]")
+    assert addresses == [daemon.url + "/stream", daemon.url + "/snapshot.jpg"]
+
+
+def test_page_dark(daemon, browser):
+    driver = browser(dark=True)
+    assert_page_works(driver, daemon)
+    assert screenshot(driver, "page-dark")[-3:, :, :].mean() < 60
+
+
+def test_page_on_a_phone(daemon, browser):
+    driver = browser(360, 740, phone=True)
+    assert_page_works(driver, daemon)
+    sizes = driver.execute_script("""return [...document.querySelectorAll('button, .button, summary')].filter(e => e.offsetParent)
+        .map(e => [e.textContent, e.getBoundingClientRect().height, e.getBoundingClientRect().right])""")
+    assert len(sizes) >= 4
+    assert not [s for s in sizes if s[1] < 43.5 or s[2] > 360], f"too small to touch, or outside: {sizes}"
+    screenshot(driver, "page-phone")
+
+
+def test_buttons_and_keys(daemon, browser):
+    driver = browser()
+    driver.get(daemon.url + "/")
+    wait_for_state(driver, "streaming")
+    driver.find_element("id", "pause").click()
+    wait_for_state(driver, "paused")
+    until("a paused page takes no stream", lambda: daemon.viewers() == 0)
+    still = sample(driver)
+    time.sleep(0.5)
+    assert sample(driver) == still
+    driver.find_element("id", "pause").click()
+    wait_for_state(driver, "streaming")
+    assert_moves(driver)
+    full = "return !!document.fullscreenElement || document.getElementById('stage').classList.contains('fill')"
+    assert not driver.execute_script(full)
+    driver.find_element("tag name", "body").send_keys("f")
+    until("F fills the screen", lambda: driver.execute_script(full))
+    driver.find_element("tag name", "body").send_keys("f")
+    until("F leaves full screen", lambda: not driver.execute_script(full))
+    assert_console_is_clean(driver)
+
+
+def test_hidden_tab_drops_the_stream(daemon, browser):
+    driver = browser()
+    driver.get(daemon.url + "/")
+    wait_for_state(driver, "streaming")
+    assert daemon.viewers() >= 1
+    page = driver.current_window_handle
+    driver.switch_to.new_window("tab")
+    until("a hidden tab takes no stream", lambda: daemon.viewers() == 0, 30)
+    driver.close()
+    driver.switch_to.window(page)
+    wait_for_state(driver, "streaming")
+    assert_moves(driver)
+    assert_console_is_clean(driver)
+
+
+def test_without_javascript(daemon, browser):
+    driver = browser(javascript=False)
+    driver.get(daemon.url + "/")
+
+    def middle() -> bytes:
+        return screenshot(driver, "page-noscript")[100:500, 300:900].tobytes()
+
+    until("a picture", lambda: shows_something(middle()))
+    first = middle()
+    until("the picture moves", lambda: middle() != first)
+
+
+def test_plain_img(daemon, browser, tmp_path):
+    """<img> on a page of another origin, as dashboards use it; the canvas that samples it needs CORS."""
+    page = tmp_path / "img.html"
+    page.write_text(f'<!doctype html><link rel="icon" href="data:,"><img crossorigin="anonymous" src="{daemon.url}/stream" alt="">')
+    driver = browser()
+    driver.get(page.as_uri())
+    assert_moves(driver)
+    assert driver.execute_script("const i = document.querySelector('img'); return [i.naturalWidth, i.naturalHeight]") == [WIDTH, HEIGHT]
+    assert_console_is_clean(driver)
+
+
+def test_server_restart(own_daemon, browser, figure):
+    """Killed and started again on the same port: the page shows the picture again by itself."""
+    daemon = own_daemon()
+    driver = browser()
+    driver.get(daemon.url + "/")
+    wait_for_state(driver, "streaming")
+    daemon.kill(signal.SIGKILL)
+    wait_for_state(driver, "reconnecting")
+    time.sleep(4)
+    assert "Reconnecting" in driver.execute_script("return document.getElementById('over').innerText")
+    screenshot(driver, "page-reconnecting")
+    daemon.start()
+    began = time.monotonic()
+    wait_for_state(driver, "streaming", 15)
+    figure("Chromium, picture back after a restart", f"{time.monotonic() - began:.1f} s")
+    assert_moves(driver)
+    until("one viewer", lambda: daemon.viewers() == 1)
+    assert_console_is_clean(driver, network_errors_expected=True)
+
+
+def test_silent_server(own_daemon, browser):
+    """A server that hangs (or a network that swallows packets) sends nothing and closes nothing."""
+    daemon = own_daemon()
+    driver = browser()
+    driver.get(daemon.url + "/")
+    wait_for_state(driver, "streaming")
+    os.kill(daemon.process.pid, signal.SIGSTOP)
+    try:
+        wait_for_state(driver, "reconnecting", 20)
+    finally:
+        os.kill(daemon.process.pid, signal.SIGCONT)
+    wait_for_state(driver, "streaming", 20)
+    assert_moves(driver)
+    until("one viewer: the dead connections are gone", lambda: daemon.viewers() == 1, 20)
+    assert_console_is_clean(driver, network_errors_expected=True)
+
+
+def test_no_camera(own_daemon, browser):
+    """The page says in words why there is no picture; the stream carries the placeholder, not a broken image."""
+    daemon = own_daemon("camera.source=replay", "camera.replay.path=/nonexistent")
+    driver = browser()
+    driver.get(daemon.url + "/")
+    wait_for_state(driver, "degraded")
+    assert until("a placeholder", lambda: sample(driver) is not None)
+    fault = driver.find_element("id", "fault")
+    until("the banner", fault.is_displayed)
+    reason = daemon.status()["health"]["reason"]
+    assert reason and reason in fault.text
+    screenshot(driver, "page-no-camera")
+    assert_console_is_clean(driver)
+
+
+def test_too_many_viewers(own_daemon, browser):
+    """The page says why it gets no stream, and takes the first free place."""
+    daemon = own_daemon("http.max_viewers=1")
+    driver = browser()
+    with Connection(daemon.port, get("/stream")) as other:
+        boundary = other.boundary()
+        other.until(b"--" + boundary + b"\r\n")
+        other.part(boundary)
+        driver.get(daemon.url + "/")
+        until("the page says why", lambda: "as many viewers" in driver.find_element("id", "over").text)
+    wait_for_state(driver, "streaming", 25)
+    assert_moves(driver)
+    assert_console_is_clean(driver, network_errors_expected=True)
+
+
+def test_configuration_problems(own_daemon, browser, tmp_path):
+    """A bad value in the file a person edits: the daemon runs, the page says what is wrong and where."""
+    settings = tmp_path / "pinhole.yaml"
+    settings.write_text("http:\n  max_viewers: 0\nencoder:\n  quality: 900\n")
+    daemon = own_daemon(user_config=str(settings))
+    driver = browser()
+    driver.get(daemon.url + "/")
+    wait_for_state(driver, "streaming")
+    box = driver.find_element("id", "problems")
+    until("the banner", box.is_displayed)
+    problems = daemon.status()["config"]["problems"]
+    assert problems and all(problem in box.text for problem in problems)
+    assert "pinhole.yaml" in box.text and "encoder.quality" in box.text
+    screenshot(driver, "page-problems")
+    assert_console_is_clean(driver)
+
+
+# ---- other engines, where they are installed (PINHOLE_CLIENTS=all scripts/test-clients) -----------
+
+
+def assert_other_browser_works(driver, daemon, figure, name: str):
+    driver.get(daemon.url + "/")
+    wait_for_state(driver, "streaming")
+    assert_moves(driver)
+    until("the page shows a frame rate", lambda: shown_rate(driver) >= 10, 15)
+    screenshot(driver, f"page-{name.lower()}")
+    way = "canvas" if not driver.execute_script("return document.getElementById('live').hidden") else "<img>"
+    figure(f"{name}, the page", f"{shown_rate(driver):.0f} fps through {way}")
+    assert_moves(driver)
+    return way
+
+
+def test_webkit(daemon, figure, monkeypatch):
+    """WebKit (Safari's engine) gives multipart bodies to no script: the page asks for ?raw=1, else it shows an <img>."""
+    from selenium import webdriver
+    from selenium.webdriver.webkitgtk.options import Options
+    from selenium.webdriver.webkitgtk.service import Service
+
+    program, screen = shutil.which("WebKitWebDriver"), shutil.which("Xvfb")
+    browsers = glob.glob("/usr/lib/*/webkit2gtk-4.*/MiniBrowser")
+    if not (program and screen and browsers):
+        pytest.skip("webkit2gtk-driver and xvfb are not installed (optional; PINHOLE_CLIENTS=all installs them)")
+    reading, writing = os.pipe()
+    server = subprocess.Popen([screen, "-displayfd", str(writing), "-nolisten", "tcp", "-screen", "0", "1280x860x24"],
+                              pass_fds=[writing], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.close(writing)
+    driver = None
+    try:
+        with os.fdopen(reading) as pipe:
+            monkeypatch.setenv("DISPLAY", ":" + pipe.readline().strip())
+        monkeypatch.setenv("WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS", "1")  # root; only our own page is opened
+        monkeypatch.setenv("WEBKIT_DISABLE_COMPOSITING_MODE", "1")
+        options = Options()
+        options.binary_location = browsers[-1]
+        options.add_argument("--automation")
+        driver = webdriver.WebKitGTK(options=options, service=Service(program))
+        assert_other_browser_works(driver, daemon, figure, "WebKit")
+    finally:
+        if driver:
+            driver.quit()
+        server.terminate()
+        server.wait(10)
+
+
+class Marionette:
+    """The few commands these tests need, over Firefox's own protocol: Debian has no geckodriver."""
+
+    def __init__(self, port: int):
+        self.socket = until("Firefox answers", lambda: self.attempt(port), 40)
+        self.socket.settimeout(30)
+        self.stream = self.socket.makefile("rb")
+        self.number = 0
+        self.receive()
+        self.command("WebDriver:NewSession", capabilities={})
+
+    @staticmethod
+    def attempt(port: int):
+        try:
+            return socket.create_connection(("127.0.0.1", port), 5)
+        except OSError:
+            return None
+
+    def receive(self):
+        length = b""
+        while not length.endswith(b":"):
+            byte = self.stream.read(1)
+            assert byte, "Firefox closed the connection"
+            length += byte
+        return json.loads(self.stream.read(int(length[:-1])))
+
+    def command(self, name: str, **parameters):
+        self.number += 1
+        message = json.dumps([0, self.number, name, parameters]).encode()
+        self.socket.sendall(b"%d:%s" % (len(message), message))
+        _, _, error, result = self.receive()
+        assert not error, error
+        return result.get("value") if isinstance(result, dict) else result
+
+    def get(self, url: str):
+        self.command("WebDriver:Navigate", url=url)
+
+    def execute_script(self, script: str, *arguments):
+        return self.command("WebDriver:ExecuteScript", script=script, args=list(arguments))
+
+    def save_screenshot(self, path: str) -> bool:
+        return Path(path).write_bytes(base64.b64decode(self.command("WebDriver:TakeScreenshot", full=False))) > 0
+
+
+def test_firefox(daemon, figure, tmp_path):
+    firefox = shutil.which("firefox-esr") or shutil.which("firefox")
+    if not firefox:
+        pytest.skip("firefox-esr is not installed (optional; PINHOLE_CLIENTS=all installs it)")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "user.js").write_text(f'user_pref("marionette.port", {port});\n')
+    process = subprocess.Popen([firefox, "--headless", "--marionette", "--no-remote", "--profile", str(tmp_path)],
+                               env=dict(os.environ, HOME=str(tmp_path), MOZ_DISABLE_CONTENT_SANDBOX="1"),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        assert assert_other_browser_works(Marionette(port), daemon, figure, "Firefox") == "canvas"
+    finally:
+        process.terminate()
+        process.wait(20)

@@ -1,0 +1,92 @@
+//! What the program does with its configuration: exit codes, and the user's file that never stops it.
+
+use std::process::{Command, Output};
+
+use crate::support::Start;
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pinholed")).args(arguments).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn wrong_explicit_configuration_ends_with_78() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pinhole.yaml");
+    let file = path.to_str().unwrap();
+    for text in [&b"camera:\n  frame_rate: 0\n"[..], b"\xff", b"a: [", &[b'x'; 10 << 20]] {
+        std::fs::write(&path, text).unwrap();
+        for check in [&["--config", file, "--check-config"][..], &["--config", file]] {
+            let output = run(check);
+            assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
+            assert!(stderr(&output).starts_with(&format!("pinholed: {file}:")), "{}", stderr(&output));
+        }
+    }
+    assert_eq!(run(&["--config", "/nonexistent.yaml"]).status.code(), Some(78));
+    let output = run(&["--set", "camera.frame_rate=0"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert_eq!(
+        stderr(&output),
+        "pinholed: --set camera.frame_rate=0: camera.frame_rate must be between 1 and 120, got 0\n"
+    );
+    assert_eq!(run(&["--frobnicate"]).status.code(), Some(64));
+}
+
+#[test]
+fn checking_and_printing() {
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/config/pinhole.yaml");
+    let output = run(&["--config", shipped, "--user-config", "/nonexistent", "--check-config"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let output = run(&[
+        "--user-config",
+        "/nonexistent",
+        "--set",
+        "system.wifi.ssid=home",
+        "--set",
+        "system.wifi.passphrase=secretsecret",
+        "--print-config",
+    ]);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("ssid: home") && !printed.contains("secretsecret"), "{printed}");
+    let folder = tempfile::tempdir().unwrap();
+    let user = folder.path().join("user.yaml");
+    std::fs::write(&user, "http: {port: 1}\n").unwrap();
+    let output = run(&["--user-config", user.to_str().unwrap(), "--check-config"]);
+    assert_eq!(output.status.code(), Some(78), "a check tells of the user's file too");
+    assert!(stderr(&output).contains("unknown key http.port"), "{}", stderr(&output));
+    assert!(String::from_utf8(run(&["--version"]).stdout).unwrap().starts_with("pinholed "));
+    assert!(String::from_utf8(run(&["--help"]).stdout).unwrap().contains("--check-config"));
+}
+
+#[test]
+fn wrong_user_file_is_shown_and_the_rest_applies() {
+    let daemon = Start::with(&[])
+        .user_file(
+            "\u{feff}camera:\r\n  source: test-pattern\r\n  resolution: 400x300\r\nencoder:\r\n  quality: lots\r\n",
+        )
+        .notify()
+        .spawn();
+    assert_eq!(daemon.stream("/stream").part().size(), "400x300");
+    let status = daemon.status();
+    let problems = status["config"]["problems"].as_array().unwrap();
+    assert_eq!(problems.len(), 1);
+    let problem = problems[0].as_str().unwrap();
+    assert!(problem.contains("user.yaml:5:12: encoder.quality: invalid type"), "{problem}");
+    assert!(daemon.log().contains(problem), "{}", daemon.log());
+    let told = daemon.notify.as_ref().unwrap().expect("STATUS=");
+    assert!(told.contains("1 problems in the configuration"), "{told}");
+}
+
+#[test]
+fn a_broken_user_file_shows_on_the_placeholder() {
+    let broken =
+        Start::with(&["camera.source=replay", "camera.replay.path=/nonexistent"]).user_file("camera: [").spawn();
+    let right = Start::with(&["camera.source=replay", "camera.replay.path=/nonexistent"]).spawn();
+    let (broken, right) = (broken.get("/snapshot"), right.get("/snapshot"));
+    assert_eq!((broken.status, right.status), (503, 503));
+    assert_eq!(broken.header("x-reason"), right.header("x-reason"));
+    assert_ne!(broken.body, right.body, "the picture tells of the configuration");
+}

@@ -1,0 +1,66 @@
+//! Nobody watching costs nothing, and whoever comes then sees the present.
+
+use std::time::Duration;
+
+use crate::support::{Daemon, Start};
+
+/// CPU time of the process in nanoseconds and its context switches, over all threads.
+fn cost(daemon: &Daemon) -> (u64, u64) {
+    let (mut cpu, mut switches) = (0, 0);
+    for task in std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap() {
+        let task = task.unwrap().path();
+        let read = |name: &str| std::fs::read_to_string(task.join(name)).unwrap_or_default();
+        cpu += read("schedstat").split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+        switches += read("status")
+            .lines()
+            .filter(|line| line.contains("ctxt_switches"))
+            .filter_map(|line| line.split('\t').nth(1)?.parse::<u64>().ok())
+            .sum::<u64>();
+    }
+    (cpu, switches)
+}
+
+#[test]
+fn nobody_watching_costs_nothing() {
+    let daemon = Start::test_pattern().set("camera.idle_after=0s").spawn();
+    drop(daemon.stream("/stream").part());
+    daemon.wait_for("idle", |status| status["health"]["state"] == "idle");
+    // The status request itself must be over.
+    std::thread::sleep(Duration::from_millis(500));
+    let (cpu, switches) = cost(&daemon);
+    let encoded = {
+        std::thread::sleep(Duration::from_secs(4));
+        let after = cost(&daemon);
+        let (milliseconds, wakeups) = ((after.0 - cpu) as f64 / 4e6, (after.1 - switches) as f64 / 4.0);
+        assert!(wakeups <= 10.0, "{wakeups} context switches per second");
+        assert!(milliseconds <= 5.0, "{milliseconds} ms of CPU per second");
+        daemon.status()["frames"]["encoded"].as_u64().unwrap()
+    };
+    assert_eq!(daemon.status()["frames"]["encoded"].as_u64().unwrap(), encoded);
+    assert_eq!(daemon.get("/healthz").status, 200, "idle is healthy");
+}
+
+#[test]
+fn the_first_viewer_after_a_pause_sees_the_present() {
+    let daemon = Start::test_pattern().set("camera.idle_after=0s").spawn();
+    let before = daemon.stream("/stream").part().sequence();
+    daemon.wait_for("idle", |status| status["health"]["state"] == "idle");
+    std::thread::sleep(Duration::from_secs(1));
+    for _ in 0..2 {
+        let part = daemon.stream("/stream").part();
+        assert!(part.age() < Duration::from_millis(500), "{:?} old", part.age());
+        assert!(part.sequence() > before);
+        daemon.wait_for("idle", |status| status["health"]["state"] == "idle");
+    }
+    let snapshot = daemon.get("/snapshot");
+    let age: u64 = snapshot.headers["x-age-ms"].parse().unwrap();
+    assert!(snapshot.status == 200 && age < 500, "{age} ms old");
+}
+
+#[test]
+fn run_goes_on_without_viewers() {
+    let daemon = Start::test_pattern().set("camera.idle=run").set("camera.idle_after=0s").spawn();
+    let first = daemon.status()["frames"]["encoded"].as_u64().unwrap();
+    daemon.wait_for("more frames", |status| status["frames"]["encoded"].as_u64().unwrap() > first + 10);
+    assert_eq!(daemon.status()["health"]["state"], "streaming");
+}

@@ -1,0 +1,174 @@
+//! Against real libcamera and its virtual cameras (`tests/instruments/virtual.yaml`). Run by `make test-libcamera`.
+
+#![cfg(feature = "libcamera")]
+
+#[allow(dead_code)]
+#[path = "../integration/support.rs"]
+mod support;
+
+use std::time::{Duration, Instant};
+
+use pinhole::camera::libcamera::{self, LibcameraSource};
+use pinhole::camera::{Camera, CameraError, Orientation, StreamRequest};
+use pinhole::frame::Size;
+use support::Start;
+
+const VGA: Size = Size { width: 640, height: 480 };
+const HD: Size = Size { width: 1280, height: 720 };
+/// Luma of the virtual pipeline's colour bars, left to right (BT.709, limited range).
+const BARS: [u8; 8] = [235, 210, 169, 144, 107, 82, 41, 16];
+
+fn request(size: Size) -> StreamRequest {
+    StreamRequest { size, frame_rate: 30.0, buffer_count: 4, orientation: Orientation::Rotate0 }
+}
+
+fn start(id: &str, size: Size) -> Start {
+    Start::with(&["camera.source=libcamera", &format!("camera.id={id}"), &format!("camera.resolution={size}")])
+}
+
+/// Decodes the luma of a picture.
+fn luma(jpeg: &[u8]) -> (Vec<u8>, Size) {
+    use turbojpeg_sys as tj;
+    let size = pinhole::jpeg::inspect(jpeg).unwrap().size;
+    let mut planes = [
+        vec![0; (size.width * size.height) as usize],
+        vec![0; (size.width * size.height / 4) as usize],
+        vec![0; (size.width * size.height / 4) as usize],
+    ];
+    let mut pointers = planes.each_mut().map(|plane| plane.as_mut_ptr());
+    // SAFETY: three planes of a 4:2:0 picture of even size.
+    unsafe {
+        let handle = tj::tj3Init(tj::TJINIT_TJINIT_DECOMPRESS as i32);
+        let (data, length, strides) = (jpeg.as_ptr(), jpeg.len() as _, std::ptr::null_mut());
+        assert_eq!(tj::tj3DecompressToYUVPlanes8(handle, data, length, pointers.as_mut_ptr(), strides), 0);
+        tj::tj3Destroy(handle);
+    }
+    let [luma, _, _] = planes;
+    (luma, size)
+}
+
+fn assert_bars(jpeg: &[u8], expected_size: Size) {
+    let (luma, size) = luma(jpeg);
+    assert_eq!(size, expected_size);
+    for (i, expected) in BARS.iter().enumerate() {
+        let x = (2 * i + 1) * size.width as usize / 16;
+        for y in [size.height as usize / 4, size.height as usize / 2] {
+            let got = luma[y * size.width as usize + x];
+            assert!(got.abs_diff(*expected) <= 6, "bar {i} is {got}, not {expected}, at row {y} of {size}");
+        }
+    }
+}
+
+#[test]
+fn cameras_are_listed_and_the_version_is_told() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_pinholed")).arg("--list-cameras").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("Virtual0") && text.contains("NV12"), "{output:?}");
+    let daemon = start("0", VGA).spawn();
+    let version = daemon.status()["libcamera"].as_str().unwrap().to_owned();
+    assert!(libcamera::version().contains(&version) && !version.is_empty(), "{version}");
+}
+
+#[test]
+fn the_pattern_arrives_decoded_at_two_sizes() {
+    for size in [VGA, HD] {
+        let daemon = start("Virtual0", size).spawn();
+        let mut stream = daemon.stream("/stream");
+        for _ in 0..5 {
+            assert_bars(&stream.part().jpeg, size);
+        }
+        assert_bars(&daemon.get("/snapshot").body, size);
+        let status = daemon.status();
+        assert_eq!(status["camera"]["pixel_format"], "NV12", "{status}");
+        assert_eq!(status["encoder"]["kind"], "software");
+        assert_eq!(status["camera"]["source"], "libcamera");
+    }
+}
+
+#[test]
+fn auto_takes_the_first_camera() {
+    let daemon = Start::with(&["camera.source=auto", "camera.resolution=640x480"]).spawn();
+    assert_bars(&daemon.stream("/stream").part().jpeg, VGA);
+}
+
+#[test]
+fn thirty_frames_a_second_at_720p() {
+    let daemon = start("Virtual0", HD).spawn();
+    let mut stream = daemon.stream("/stream");
+    stream.part();
+    let start = Instant::now();
+    let mut ages = Vec::new();
+    for _ in 0..90 {
+        ages.push(stream.part().age());
+    }
+    let rate = 90.0 / start.elapsed().as_secs_f64();
+    assert!((28.0..32.0).contains(&rate), "{rate:.1} fps");
+    ages.sort();
+    assert!(ages[45] < Duration::from_millis(100), "frames are {:?} old", ages[45]);
+}
+
+#[test]
+fn frame_rate_is_kept() {
+    let daemon = start("Virtual0", VGA).set("camera.frame_rate=10").spawn();
+    let mut stream = daemon.stream("/stream");
+    stream.part();
+    let start = Instant::now();
+    for _ in 0..20 {
+        stream.part();
+    }
+    let rate = 20.0 / start.elapsed().as_secs_f64();
+    assert!((9.0..11.0).contains(&rate), "{rate:.1} fps");
+}
+
+#[test]
+fn a_wrong_name_is_told_with_the_right_ones() {
+    let daemon = start("imx219", VGA).spawn();
+    let snapshot = daemon.get("/snapshot");
+    assert_eq!(snapshot.status, 503);
+    let reason = snapshot.header("x-reason").unwrap();
+    assert!(reason.contains("camera.id \"imx219\" not found") && reason.contains("Virtual0"), "{reason}");
+    assert_eq!(daemon.status()["health"]["state"], "degraded");
+}
+
+#[test]
+fn an_orientation_it_cannot_do_is_told() {
+    let daemon = start("Virtual0", VGA).set("camera.orientation=rotate-180").spawn();
+    let reason = daemon.get("/snapshot").header("x-reason").unwrap().to_owned();
+    assert!(reason.contains("camera.orientation rotate-180"), "{reason}");
+}
+
+#[test]
+fn stop_and_open_again_leaves_nothing_behind() {
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let run = |size: Size, frames: usize| {
+        let mut camera = LibcameraSource::open("", &request(size)).unwrap();
+        assert_eq!(camera.info().size, size);
+        let mut last = None;
+        for _ in 0..frames {
+            let buffer = camera.acquire(Duration::from_secs(2)).unwrap().expect("a frame");
+            let frame = camera.view(buffer);
+            assert!(frame.plane(0).unwrap().data.len() >= (size.width * size.height) as usize);
+            assert!(last.is_none_or(|last| frame.sequence > last), "{last:?} then {}", frame.sequence);
+            last = Some(frame.sequence);
+            assert!(frame.captured_at.elapsed() < Duration::from_secs(1));
+            camera.queue(buffer).unwrap();
+        }
+    };
+    run(VGA, 3);
+    let before = (descriptors(), threads());
+    for i in 0..20 {
+        run(if i % 2 == 0 { HD } else { VGA }, 3);
+    }
+    assert_eq!((descriptors(), threads()), before);
+}
+
+#[test]
+fn a_camera_in_use_says_so() {
+    let held = LibcameraSource::open("0", &request(VGA)).unwrap();
+    assert!(matches!(LibcameraSource::open("0", &request(VGA)), Err(CameraError::Busy { .. })));
+    // The other camera is free.
+    let _other = LibcameraSource::open("1", &request(VGA)).unwrap();
+    drop(held);
+    LibcameraSource::open("0", &request(VGA)).unwrap();
+}
