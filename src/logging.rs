@@ -44,7 +44,7 @@ impl Log for StderrLog {
         let text = record.args().to_string();
         let line = if self.to_journal {
             // Each line is an entry of its own to the journal, so each needs the prefix.
-            text.lines().map(|line| format!("<{priority}>{line}\n")).collect()
+            format!("<{priority}>{}\n", text.replace('\n', &format!("\n<{priority}>")))
         } else {
             format!("pinholed: {name}{text}\n")
         };

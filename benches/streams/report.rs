@@ -61,8 +61,11 @@ const PROMISES: &[(&str, &str, &str, Limit)] = &[
     ("5: wake-ups per second without a viewer", "idle", "idle_wakeups", AtMost(10.0)),
 ];
 
-/// Ours by ustreamer's, where both were measured and the latter is not nothing.
+/// Ours by ustreamer's, where both were measured, the latter is not nothing, and the figure is the server's doing.
 fn ratio(results: &Results, scenario: &str, figure: &str) -> Option<f64> {
+    if figure.contains("fps") || figure == "others_cpu_percent" {
+        return None;
+    }
     let peer = results.get(scenario, Kind::Ustreamer, figure)?;
     (peer > 0.0).then_some(results.get(scenario, Kind::Ours, figure)? / peer)
 }
@@ -71,7 +74,7 @@ pub fn table(results: &Results, scenarios: &[Scenario], servers: &[Kind], frames
     let mut text = String::new();
     for scenario in scenarios {
         let name = scenario.name();
-        let _ = write!(text, "\n{:<44}", scenario.title(frames));
+        let _ = write!(text, "\n{:<56}", scenario.title(frames));
         for kind in servers {
             let _ = write!(text, "{:>12}", kind.name());
         }
@@ -81,7 +84,7 @@ pub fn table(results: &Results, scenarios: &[Scenario], servers: &[Kind], frames
             if !present.any(|(_, _, figures)| figures.contains_key(figure)) {
                 continue;
             }
-            let _ = write!(text, "  {label:<42}");
+            let _ = write!(text, "  {label:<54}");
             for kind in servers {
                 let cell = match results.get(&name, *kind, figure) {
                     Some(value) => format!("{value:.digits$}"),

@@ -263,8 +263,7 @@ fn apply(config: &mut Config, text: &str, validate: Validate) -> Vec<Problem> {
     if let Err(error) = serde_yaml::from_str::<Option<Names>>(text) {
         problems.push(Problem::from(error));
         // A list or a sentence where sections should be: nothing below could be told apart.
-        if !matches!(serde_yaml::from_str::<Option<std::collections::BTreeMap<String, IgnoredAny>>>(text), Ok(Some(_)))
-        {
+        if !matches!(serde_yaml::from_str::<Option<serde_yaml::Mapping>>(text), Ok(Some(_))) {
             return problems;
         }
     }

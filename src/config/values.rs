@@ -274,7 +274,8 @@ impl Listen {
         self.0
     }
 
-    fn check(text: String) -> Result<Self, String> {
+    fn check(text: impl AsRef<str>) -> Result<Self, String> {
+        let text = text.as_ref();
         text.parse()
             .map(Self)
             .map_err(|_| format!("must be an address and a port such as \"[::]:8080\" or 127.0.0.1:8080, got {text:?}"))

@@ -256,11 +256,11 @@ impl Broadcaster {
 
     /// Goes on with viewers whose connections take more. Ready when any of them did.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut newest = None;
+        let mut newest = Newest::new(&self.shared);
         let mut sent = Sent::default();
         let mut any = false;
         for viewer in self.viewers.borrow().iter().filter(|viewer| viewer.blocked.get()) {
-            any |= viewer.poll_writable(cx, &mut newest, &self.shared, &mut sent);
+            any |= viewer.poll_writable(cx, &mut newest, &mut sent);
         }
         self.count(&sent);
         if any { Poll::Ready(()) } else { Poll::Pending }
@@ -270,15 +270,14 @@ impl Broadcaster {
     fn tend(&self) {
         let now = Instant::now();
         let mut sent = Sent::default();
-        let mut newest = None;
+        let mut newest = Newest::new(&self.shared);
         for viewer in self.viewers.borrow().iter() {
             if viewer.is_stalled(now, self.write_timeout) {
                 self.shared.metrics.timed_out.inc();
                 log::debug!("viewer {} took nothing for {:?}: dropped", viewer.admission.stats.id, self.write_timeout);
                 viewer.abort();
             } else if viewer.last_sequence.get() == 0 || viewer.repeat_at.get().is_some_and(|at| at <= now) {
-                let newest = newest.get_or_insert_with(|| self.shared.hub.newest());
-                match newest {
+                match newest.get() {
                     Some(frame) if frame.captured_at.elapsed() < GREETING_MAX_AGE => {
                         viewer.greet_or_repeat(frame, now, &mut sent);
                     }
@@ -316,6 +315,27 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => actix_rt::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+/// The hub's newest frame, asked for once in a round of viewers and only if one needs it.
+struct Newest<'a> {
+    shared: &'a Shared,
+    asked: bool,
+    frame: Option<JpegFrame>,
+}
+
+impl<'a> Newest<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        Self { shared, asked: false, frame: None }
+    }
+
+    fn get(&mut self) -> Option<&JpegFrame> {
+        if !self.asked {
+            self.asked = true;
+            self.frame = self.shared.hub.newest();
+        }
+        self.frame.as_ref()
     }
 }
 
@@ -472,13 +492,7 @@ impl Viewer {
     }
 
     /// Goes on if the connection takes more; tells whether it did.
-    fn poll_writable(
-        &self,
-        cx: &mut Context<'_>,
-        newest: &mut Option<Option<JpegFrame>>,
-        shared: &Shared,
-        sent: &mut Sent,
-    ) -> bool {
+    fn poll_writable(&self, cx: &mut Context<'_>, newest: &mut Newest<'_>, sent: &mut Sent) -> bool {
         let mut progress = false;
         while let Poll::Ready(ready) = self.socket.poll_write_ready(cx) {
             let Ok(mut ready) = ready else {
@@ -493,7 +507,7 @@ impl Viewer {
                 continue;
             }
             if self.waiting.get() && !self.closed.get() {
-                if let Some(frame) = newest.get_or_insert_with(|| shared.hub.newest()) {
+                if let Some(frame) = newest.get() {
                     self.send(frame, Instant::now(), sent);
                     if self.blocked.get() {
                         ready.clear_ready();

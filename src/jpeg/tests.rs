@@ -99,7 +99,7 @@ fn decode_luma(jpeg: &[u8]) -> Vec<u8> {
             jpeg.len() as _,
             pixels.as_mut_ptr(),
             size.width as i32,
-            tj::TJPF_TJPF_GRAY as i32,
+            tj::TJPF_TJPF_GRAY,
         );
         assert_eq!(result, 0, "{:?}", std::ffi::CStr::from_ptr(tj::tj3GetErrorStr(handle)));
         tj::tj3Destroy(handle);

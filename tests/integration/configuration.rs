@@ -17,7 +17,7 @@ fn wrong_explicit_configuration_ends_with_78() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pinhole.yaml");
     let file = path.to_str().unwrap();
-    for text in [&b"camera:\n  frame_rate: 0\n"[..], b"\xff", b"a: [", &[b'x'; 10 << 20]] {
+    for text in [&b"camera:\n  frame_rate: 0\n"[..], b"\xff", b"a: [", &vec![b'x'; 10 << 20]] {
         std::fs::write(&path, text).unwrap();
         for check in [&["--config", file, "--check-config"][..], &["--config", file]] {
             let output = run(check);

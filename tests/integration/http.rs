@@ -224,7 +224,7 @@ fn advance_headers_come_right_behind_each_picture() {
     let bytes = body(&daemon, "/stream?advance_headers=1", Duration::from_millis(600));
     let headers = "Content-Type: image/jpeg\r\n\r\n";
     let delimiter = format!("\r\n--{}\r\n{headers}", pinhole::http::multipart::BOUNDARY);
-    let mut rest = bytes.strip_prefix(delimiter[2..].as_bytes()).expect("opening with headers");
+    let mut rest = bytes.strip_prefix(&delimiter.as_bytes()[2..]).expect("opening with headers");
     let mut pictures = 0;
     // At every moment nothing but a whole delimiter follows a picture, though its own size is not told.
     while let Ok(length) = jpeg::length(rest) {

@@ -1,5 +1,12 @@
 //! The real daemon, spawned on a port of its own, spoken to over real sockets.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::large_stack_arrays,
+    reason = "tests stop at what is wrong"
+)]
+
 mod configuration;
 mod faults;
 mod fuzz;

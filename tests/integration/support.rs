@@ -282,8 +282,8 @@ impl Part {
 
     pub fn age(&self) -> Duration {
         let captured: f64 = self.headers["x-timestamp"].parse().unwrap();
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap() - self.received.elapsed();
-        Duration::from_secs_f64((now.as_secs_f64() - captured).max(0.0))
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        Duration::from_secs_f64((now.as_secs_f64() - self.received.elapsed().as_secs_f64() - captured).max(0.0))
     }
 
     pub fn size(&self) -> String {
@@ -396,7 +396,7 @@ impl Notify {
     pub fn expect(&self, prefix: &str) -> String {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
-            if let Some(message) = self.receive(PATIENCE - start.elapsed())
+            if let Some(message) = self.receive(PATIENCE.saturating_sub(start.elapsed()))
                 && message.starts_with(prefix)
             {
                 return message;

@@ -1,5 +1,11 @@
 //! Against real libcamera and its virtual cameras (`tests/instruments/virtual.yaml`). Run by `make test-libcamera`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::large_stack_arrays,
+    reason = "tests stop at what is wrong"
+)]
 #![cfg(feature = "libcamera")]
 
 #[allow(dead_code)]

@@ -1,0 +1,83 @@
+# The front door. `make help` lists what there is.
+#
+# Variables: ARGS      more arguments for pinholed in `make run`
+#            PORT      port of `make run` (8080)
+#            PINHOLE_CACHE   where tools and roots for tests are kept (~/.cache/pinhole)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PORT ?= 8080
+ARGS ?=
+export PINHOLE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pinhole
+export CROSS_CONFIG := cross.toml
+# Rust and tools that scripts/setup installed where the machine has none.
+export PATH := $(PINHOLE_CACHE)/tools/bin:$(HOME)/.cargo/bin:$(PATH)
+
+# Evaluated when a recipe runs: setup may have installed libcamera just before.
+features = $$(scripts/features)
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+.PHONY: run
+run: build ## build, then serve the best camera there is, else the test pattern
+	@source=auto
+	if ! target/release/pinholed --list-cameras >/dev/null 2>&1; then
+		echo "no camera found: showing the test pattern"
+		source=test-pattern
+	fi
+	echo "open http://localhost:$(PORT)/ (ctrl-C stops)"
+	exec target/release/pinholed --set camera.source=$$source --set 'http.listen=[::]:$(PORT)' $(ARGS)
+
+.PHONY: build
+build: setup ## build the daemon (release)
+	cargo build --locked --release $(features)
+
+.PHONY: setup
+setup: ## install what building needs (Debian packages; Rust where there is none)
+	@scripts/setup build
+
+.PHONY: test
+test: ## unit and integration tests
+	@scripts/setup build nextest
+	cargo nextest run --locked $(features)
+
+.PHONY: lint
+lint: ## rustfmt, clippy, cargo deny, shellcheck
+	@scripts/setup build lint
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets $(features) -- -D warnings
+	cargo deny --log-level error check bans licenses sources
+	shellcheck .ci/run $$(grep -lE '^#!.*\b(ba)?sh$$' scripts/*)
+
+.PHONY: test-libcamera
+test-libcamera: ## tests against real libcamera and its virtual cameras (in a Debian 13 root)
+	@scripts/setup build nextest
+	scripts/test-libcamera
+
+.PHONY: test-clients
+test-clients: build ## tests with ffmpeg, OpenCV, curl, Chromium and others
+	PINHOLED=$(CURDIR)/target/release/pinholed scripts/test-clients
+
+.PHONY: test-units
+test-units: ## systemd units: verify, and sandbox exposure
+	scripts/test-units
+
+.PHONY: bench
+bench: build ## measure beside other servers, then micro-benchmarks
+	scripts/bench $(ARGS)
+	cargo bench --locked $(features) --bench hot_path
+
+.PHONY: fmt
+fmt: ## format the sources
+	cargo fmt --all
+
+.PHONY: clean
+clean: ## remove what was built here
+	cargo clean
+
+.ONESHELL: run
