@@ -313,6 +313,3 @@ impl<'a> Capture<'a> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
