@@ -12,6 +12,7 @@ use crate::frame::{MonotonicTime, PixelFormat, Plane, RawFrame, Size};
 
 const BLACK: u8 = 16;
 const WHITE: u8 = 235;
+const NEUTRAL: u8 = 128;
 /// Y, U and V of the bars: 75 % white, yellow, cyan, green, magenta, red, blue (ITU-R BT.601).
 const BARS: [[u8; 3]; 7] =
     [[180, 128, 128], [162, 44, 142], [131, 156, 44], [112, 72, 58], [84, 184, 198], [65, 100, 212], [35, 212, 114]];
@@ -39,7 +40,15 @@ impl TestPattern {
         let background: Vec<u8> = (0..width).map(|x| bar(x, width)[0]).collect();
         let chroma = [1, 2].map(|component| {
             let row: Vec<u8> = (0..half.0).map(|x| bar(x, half.0)[component]).collect();
-            row.repeat(half.1)
+            let mut plane = row.repeat(half.1);
+            // Text and blocks are black and white: no colour below them.
+            let half_size = Size { width: half.0 as u32, height: half.1 as u32 };
+            let mut chroma = Luma { data: &mut plane, stride: half.0, size: half_size };
+            let text = TextBox::of(size);
+            chroma.fill(text.x / 2, text.y / 2, text.width / 2, text.height / 2, NEUTRAL);
+            let blocks = block_rows(size) / 2;
+            chroma.fill(0, half_size.height - blocks, half_size.width, blocks, NEUTRAL);
+            plane
         });
         let info = CameraInfo {
             source: "test-pattern",
@@ -79,13 +88,11 @@ impl TestPattern {
         let x = (self.frame_number % period) * u64::from(width) / period;
         luma.fill(x as u32, 0, bar, height, WHITE);
 
-        let scale = (width / 400).max(1);
-        let (left, top) = (width / 20, height / 20);
-        let text_height = CHARACTER.height * scale;
+        let text = TextBox::of(size);
         let lines = [format!("frame {:08}", self.frame_number), time_of_day(self.captured_at.to_system_time())];
-        luma.fill(left, top, CHARACTER.width * scale * 16, text_height * 2 + 2 * scale, BLACK);
-        for (line, y) in lines.iter().zip([top, top + text_height]) {
-            luma.text(left + CHARACTER.width * scale / 2, y + scale, scale, WHITE, line);
+        luma.fill(text.x, text.y, text.width, text.height, BLACK);
+        for (line, y) in lines.iter().zip([0, CHARACTER.height * text.scale]) {
+            luma.text(text.x + CHARACTER.width * text.scale / 2, text.y + y + text.scale, text.scale, WHITE, line);
         }
 
         let block = block_rows(size);
@@ -97,9 +104,31 @@ impl TestPattern {
     }
 }
 
+/// Where the two lines of text stand; even, as chroma has half the size.
+struct TextBox {
+    x: u32,
+    y: u32,
+    width: u32,
+    height: u32,
+    scale: u32,
+}
+
+impl TextBox {
+    fn of(size: Size) -> Self {
+        let scale = (size.width / 400).max(1);
+        Self {
+            x: size.width / 20 & !1,
+            y: size.height / 20 & !1,
+            width: CHARACTER.width * scale * 16,
+            height: (CHARACTER.height * scale + scale) * 2,
+            scale,
+        }
+    }
+}
+
 /// Height of the blocks along the bottom edge.
 fn block_rows(size: Size) -> u32 {
-    (size.height / 20).clamp(2, 32)
+    (size.height / 20).clamp(2, 32) & !1
 }
 
 /// `12:34:56.789` UTC.

@@ -68,3 +68,40 @@ fn headers_fit_their_reserve() {
     let frame = pool.assemble(&[HUFFMAN_TABLES], SIZE, MonotonicTime::now());
     assert!(frame.part().len() <= multipart::HEADERS_MAX + HUFFMAN_TABLES.len() + multipart::DELIMITER.len());
 }
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5_000))]
+
+        /// Whatever bytes a JPEG has (even boundaries), a reader that goes by Content-Length gets them back.
+        #[test]
+        fn any_bytes_can_be_read_back(
+            pieces in proptest::collection::vec(
+                prop_oneof![any::<Vec<u8>>(), Just(multipart::DELIMITER.to_vec()), Just(multipart::OPENING.to_vec())],
+                0..4,
+            ),
+            nanos: u64,
+        ) {
+            let mut pool = PartPool::default();
+            let borrowed: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
+            let frame = pool.assemble(&borrowed, SIZE, MonotonicTime::from_nanos(nanos));
+            let part = frame.part();
+            let head = memchr::memmem::find(part, b"\r\n\r\n").unwrap() + 4;
+            let text = std::str::from_utf8(&part[..head]).unwrap();
+            prop_assert!(head <= multipart::HEADERS_MAX);
+            let length: usize = text
+                .lines()
+                .find_map(|line| line.strip_prefix("Content-Length: "))
+                .unwrap()
+                .parse()
+                .unwrap();
+            prop_assert_eq!(&part[head..head + length], pieces.concat());
+            prop_assert_eq!(&part[head + length..], multipart::DELIMITER);
+            prop_assert_eq!(frame.jpeg(), pieces.concat());
+        }
+    }
+}

@@ -119,7 +119,7 @@ fn damage_is_named() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20_000))]
+    #![proptest_config(ProptestConfig::with_cases(45_000))]
 
     #[test]
     fn arbitrary_bytes_never_panic(mut data in proptest::collection::vec(any::<u8>(), 0..600), real_start: bool) {
