@@ -15,7 +15,7 @@ use crate::systemd::{self, Supervisor};
 
 /// Connections waiting to be accepted: everybody reconnects at once after a restart.
 const BACKLOG: i32 = 1024;
-/// How long a graceful stop may take before the program just ends.
+/// How long a graceful stop may take, all in all, before the program just ends.
 const STOP_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Runs until SIGTERM or SIGINT.
@@ -33,9 +33,10 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
     let viewers = Arc::new(Viewers::new(Arc::clone(&shared), config.http.max_viewers.get() as usize));
     let pulse = Pulse::default();
     let problem_count = problems.len();
-    let context = http::Context { shared: Arc::clone(&shared), config, problems, viewers: Arc::clone(&viewers) };
-    actix_rt::System::new().block_on(async {
-        let server = http::server(Arc::new(context), listener, token, pulse.clone()).context("HTTP server")?;
+    let context =
+        http::Context { shared: Arc::clone(&shared), config, problems, viewers: Arc::clone(&viewers), shutdown: token };
+    let deadline = actix_rt::System::new().block_on(async {
+        let server = http::server(Arc::new(context), listener, pulse.clone()).context("HTTP server")?;
         let handle = server.handle();
         let server = actix_rt::spawn(server);
         log::info!("listening on {address}");
@@ -43,22 +44,30 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
         let supervisor = actix_rt::spawn(supervisor.run(watchdog));
 
         let signal = shutdown::signal().await.context("signal handlers")?;
+        let deadline = Instant::now() + STOP_TIMEOUT;
         log::info!("{signal}: stopping");
         systemd::stopping();
         supervisor.abort();
         shared.hub.close();
         // Streams end first; a graceful stop of the server would wait for them.
         let _ = switch.send(true);
-        handle.stop(true).await;
-        server.await.context("HTTP server")?.context("HTTP server")
+        let stopped = async {
+            handle.stop(true).await;
+            server.await
+        };
+        tokio::select! {
+            result = stopped => result.context("HTTP server")?.context("HTTP server")?,
+            () = actix_rt::time::sleep_until(deadline.into()) => log::warn!("the HTTP server does not stop in time"),
+        }
+        anyhow::Ok(deadline)
     })?;
 
-    let deadline = Instant::now() + STOP_TIMEOUT;
     while !capture.is_finished() {
         if Instant::now() >= deadline {
             // A call into the camera hangs; there is nothing to be saved by waiting for it.
             log::warn!("the camera does not stop in time");
-            return Ok(());
+            // SAFETY: ends the process at once. Exit handlers would take libcamera apart below the thread that hangs.
+            unsafe { libc::_exit(0) };
         }
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -101,6 +101,8 @@ struct Capture<'a> {
     /// Failed attempts in a row.
     failures: usize,
     opened_before: bool,
+    /// What was last logged of an opened camera.
+    description: String,
 }
 
 /// An opened camera with its encoder.
@@ -129,6 +131,7 @@ impl<'a> Capture<'a> {
             placeholder_due: Instant::now(),
             failures: 0,
             opened_before: false,
+            description: String::new(),
         }
     }
 
@@ -159,7 +162,7 @@ impl<'a> Capture<'a> {
         let info = camera.info().clone();
         let choice = encoder::choose(&self.encoder_config, info.pixel_format).map_err(|error| error.to_string())?;
         self.opened_before = true;
-        log::info!(
+        let description = format!(
             "camera {} ({}): {} {} at {} fps, encoder {} ({})",
             info.id,
             info.model,
@@ -169,6 +172,11 @@ impl<'a> Capture<'a> {
             choice.encoder.kind(),
             choice.reason
         );
+        // A camera that stalls is opened again and again; that it is the same one is no news.
+        if self.description != description {
+            log::info!("{description}");
+            self.description = description;
+        }
         self.shared.set_pipeline(Some(Pipeline {
             camera: info,
             encoder: choice.encoder.kind(),
@@ -181,18 +189,19 @@ impl<'a> Capture<'a> {
     /// Frame after frame, until the camera fails. `None` when the program ends.
     fn stream(&mut self, open: &mut Open) -> Option<State> {
         let idle_after = self.config.idle_after.get();
+        // At the lowest frame rates silence between two frames is no stall.
+        let period = Duration::from_secs_f64(1.0 / self.config.frame_rate.get());
+        let stall_timeout = self.config.stall_timeout.get().max(3 * period);
         while !self.shared.hub.is_closed() {
             self.shared.health.round();
             let wanted = self.config.idle == config::Idle::Run || self.shared.hub.is_wanted(idle_after);
-            if !wanted {
+            if !wanted && self.opener.is_synthetic() {
                 self.enter_idle();
-                if self.opener.is_synthetic() {
-                    self.shared.hub.wait_wanted(self.shared.idle_round);
-                    open.last_good = Instant::now();
-                    continue;
-                }
+                self.shared.hub.wait_wanted(self.shared.idle_round);
+                open.last_good = Instant::now();
+                continue;
             }
-            let buffer = match open.camera.acquire(ROUND) {
+            let buffer = match open.camera.acquire(ROUND.min(self.shared.idle_round)) {
                 Ok(buffer) => buffer,
                 Err(error) => return Some(State::Degraded(error.to_string().into())),
             };
@@ -202,17 +211,23 @@ impl<'a> Capture<'a> {
             if let Some(buffer) = buffer {
                 self.shared.metrics.captured.add(1);
                 let taken = open.cadence.as_mut().is_none_or(|cadence| cadence.take(Instant::now()));
-                let result = if wanted && taken { self.publish(open, buffer) } else { Ok(()) };
+                // A frame the cadence leaves out says nothing about the camera.
+                let result = taken.then(|| if wanted { self.publish(open, buffer) } else { Ok(()) });
                 if let Err(error) = open.camera.queue(buffer) {
                     return Some(State::Degraded(error.to_string().into()));
                 }
                 match result {
-                    Ok(()) => {
+                    None => {}
+                    Some(Ok(())) => {
+                        if !wanted {
+                            // Only now: a camera that was opened but delivers nothing is not well.
+                            self.enter_idle();
+                        }
                         open.last_good = Instant::now();
                         open.last_error = None;
                         self.failures = 0;
                     }
-                    Err(error) => {
+                    Some(Err(error)) => {
                         self.shared.metrics.dropped.inc();
                         if !matches!(error, EncodeError::Jpeg(_) | EncodeError::ShortPlane { .. }) {
                             return Some(State::Degraded(error.to_string().into()));
@@ -226,8 +241,8 @@ impl<'a> Capture<'a> {
                     }
                 }
             }
-            if open.last_good.elapsed() > self.config.stall_timeout.get() {
-                let seconds = self.config.stall_timeout.get().as_secs_f32();
+            if open.last_good.elapsed() > stall_timeout {
+                let seconds = stall_timeout.as_secs_f32();
                 let reason = match open.last_error.take() {
                     Some(error) => format!("the camera has sent no usable frame for {seconds} s: {error}"),
                     None => format!("the camera has sent no frame for {seconds} s"),

@@ -167,10 +167,17 @@ impl Config {
     }
 
     /// Checks what no single key can: keys that need each other.
-    fn validate(&self) -> Result<(), String> {
-        self.camera.validate()?;
-        self.system.validate()
+    fn validate(&self) -> Result<(), Rule> {
+        self.camera.validate().map_err(|reason| Rule { section: "camera", reason })?;
+        self.system.validate().map_err(|reason| Rule { section: "system", reason })
     }
+}
+
+/// A violated rule between keys.
+#[derive(Debug)]
+struct Rule {
+    section: &'static str,
+    reason: String,
 }
 
 impl Camera {

@@ -64,10 +64,14 @@ impl MonotonicTime {
 
     /// This moment.
     pub fn now() -> Self {
-        let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: `ts` is a valid timespec to write to; CLOCK_MONOTONIC always exists on Linux.
-        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut ts) };
-        Self(Duration::new(ts.tv_sec.unsigned_abs(), ts.tv_nsec.unsigned_abs() as u32))
+        // SAFETY: a timespec of zeros is a valid one, and one to write to; CLOCK_MONOTONIC always exists on Linux.
+        let ts = unsafe {
+            let mut ts = std::mem::zeroed::<libc::timespec>();
+            libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut ts);
+            ts
+        };
+        // The fields are 32 bits wide on the Pi and 64 elsewhere; the clock is never negative.
+        Self(Duration::new(u64::try_from(ts.tv_sec).unwrap_or(0), u32::try_from(ts.tv_nsec).unwrap_or(0)))
     }
 
     /// How long ago this was; zero for a moment still to come.

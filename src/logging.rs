@@ -26,7 +26,10 @@ fn stderr_is_journal() -> bool {
 
 impl Log for StderrLog {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= Level::Warn || metadata.target().starts_with("pinhole")
+        let target = metadata.target();
+        // actix-http calls every request it cannot parse an error; port scanners must not fill the journal.
+        let noisy = target.starts_with("actix_http") && log::max_level() < LevelFilter::Debug;
+        target.starts_with("pinhole") || (metadata.level() <= Level::Warn && !noisy)
     }
 
     fn log(&self, record: &Record<'_>) {

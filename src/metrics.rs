@@ -1,5 +1,6 @@
 //! Counters, for Prometheus and for the status document. Metrics' names and units follow Prometheus' conventions.
 
+use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -91,8 +92,33 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The text Prometheus scrapes (`OpenMetrics` format).
+    /// The text that scrapers of Prometheus' own format (0.0.4) read: a counter's type stands at the name of its
+    /// samples, and there are no units and no end mark.
     pub fn text(&self, state: &'static str) -> String {
+        let text = self.open_metrics(state);
+        let counters: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+        let mut out = String::with_capacity(text.len() + 64 * counters.len());
+        for line in text.lines() {
+            let comment = line.strip_prefix("# ").and_then(|rest| rest.split_once(' '));
+            match comment {
+                Some(("UNIT", _)) => continue,
+                None if line == "# EOF" => continue,
+                Some((word @ ("TYPE" | "HELP"), rest)) => {
+                    let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+                    let total = if counters.contains(&name) { "_total" } else { "" };
+                    // Writing to a String cannot fail.
+                    let _ = write!(out, "# {word} {name}{total} {rest}");
+                }
+                _ => out.push_str(line),
+            }
+            out.push('\n');
+        }
+        out
+    }
+
+    /// The same in the OpenMetrics format.
+    pub fn open_metrics(&self, state: &'static str) -> String {
         for name in ["starting", "streaming", "idle", "degraded", "stalled"] {
             self.state.get_or_create(&[("state", name)]).set(i64::from(name == state));
         }
@@ -173,6 +199,9 @@ mod tests {
         metrics.viewers.set(2);
         let text = metrics.text("idle");
         for line in [
+            "# TYPE pinhole_frames_captured_total counter",
+            "# TYPE pinhole_viewers gauge",
+            "# TYPE pinhole_encode_seconds histogram",
             "pinhole_frames_captured_total 3",
             "pinhole_frames_skipped_total 0",
             "pinhole_sent_bytes_total 0",
@@ -183,6 +212,8 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
         }
+        assert!(!text.contains("# EOF") && !text.contains("# UNIT"));
+        assert!(metrics.open_metrics("idle").ends_with("# EOF\n"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
@@ -47,7 +48,10 @@ pub fn watchdog_interval() -> Option<Duration> {
 
 /// Tells systemd; without systemd, nobody.
 fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if let Err(error) = sd_notify::notify(states)
+        && !TOLD.swap(true, Ordering::Relaxed)
+    {
         log::warn!("systemd cannot be notified: {error}");
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::test_pattern::TestPattern;
 use super::{BufferIndex, Camera, CameraError, CameraInfo};
 use crate::config::Fault;
-use crate::frame::{Plane, RawFrame};
+use crate::frame::{Plane, RawFrame, Size};
 
 /// Where the script stands. It outlives the camera: a camera that disappeared stays away through attempts to open it.
 #[derive(Debug, Default)]
@@ -17,6 +17,9 @@ pub struct Script {
     pub frames: u64,
     opens: u32,
     gone_until: Option<Instant>,
+    stalled_until: Option<Instant>,
+    /// What the `size` fault made of the test pattern's.
+    pub size: Option<Size>,
 }
 
 impl Script {
@@ -45,14 +48,13 @@ impl Script {
 pub struct Faulty {
     inner: Box<dyn Camera>,
     script: Rc<RefCell<Script>>,
-    stalled_until: Option<Instant>,
     truncated: bool,
 }
 
 impl Faulty {
     /// Puts `inner` under the script.
     pub fn new(inner: Box<dyn Camera>, script: Rc<RefCell<Script>>) -> Self {
-        Self { inner, script, stalled_until: None, truncated: false }
+        Self { inner, script, truncated: false }
     }
 
     fn disconnected(&self) -> CameraError {
@@ -66,17 +68,18 @@ impl Camera for Faulty {
     }
 
     fn acquire(&mut self, timeout: Duration) -> Result<Option<BufferIndex>, CameraError> {
-        if let Some(until) = self.stalled_until {
+        let script = Rc::clone(&self.script);
+        let mut script = script.borrow_mut();
+        let script = &mut *script;
+        if let Some(until) = script.stalled_until {
             let left = until.saturating_duration_since(Instant::now());
             std::thread::sleep(left.min(timeout));
             if left > timeout {
                 return Ok(None);
             }
-            self.stalled_until = None;
+            script.stalled_until = None;
         }
         let Some(buffer) = self.inner.acquire(timeout)? else { return Ok(None) };
-        let script = Rc::clone(&self.script);
-        let mut script = script.borrow_mut();
         script.frames += 1;
         let number = script.frames;
         self.truncated = false;
@@ -84,7 +87,7 @@ impl Camera for Faulty {
         for fault in &script.faults {
             match fault {
                 Fault::Stall { at, lasting } if *at == number => {
-                    self.stalled_until = Some(Instant::now() + lasting.get());
+                    script.stalled_until = Some(Instant::now() + lasting.get());
                     self.inner.queue(buffer)?;
                     return Ok(None);
                 }
@@ -94,6 +97,7 @@ impl Camera for Faulty {
                 Fault::Truncate { at } if *at == number => self.truncated = true,
                 Fault::Size { at, to } if *at == number => {
                     let rate = self.inner.info().frame_rate;
+                    script.size = Some(to.size());
                     self.inner = Box::new(TestPattern::new(to.size(), rate, number));
                     return Ok(None);
                 }

@@ -477,7 +477,6 @@ impl Camera for LibcameraSource {
     }
 
     fn acquire(&mut self, timeout: Duration) -> Result<Option<BufferIndex>, CameraError> {
-        let deadline = Instant::now() + timeout;
         let mut passed_over = 0;
         if let Some(pace) = &mut self.pace {
             if pace.wait(timeout).is_none() {
@@ -487,6 +486,7 @@ impl Camera for LibcameraSource {
                 self.submit(index)?;
             }
         }
+        let deadline = Instant::now() + timeout;
         loop {
             if self.disconnected.load(Ordering::Acquire) {
                 return Err(CameraError::Disconnected { id: self.info.id.clone() });
@@ -510,6 +510,10 @@ impl Camera for LibcameraSource {
             passed_over += 1;
             if passed_over > self.slots.len() {
                 std::thread::sleep(left.min(Duration::from_millis(10)));
+            }
+            // And must not keep the caller from looking round.
+            if Instant::now() >= deadline {
+                return Ok(None);
             }
         }
     }

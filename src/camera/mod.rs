@@ -160,7 +160,10 @@ impl Opener {
         self.script.borrow_mut().opening(config.source.name())?;
         let (size, rate) = (config.resolution.size(), config.frame_rate.get());
         let camera: Box<dyn Camera> = match config.source {
-            config::Source::TestPattern => Box::new(TestPattern::new(size, rate, self.script.borrow().frames + 1)),
+            config::Source::TestPattern => {
+                let script = self.script.borrow();
+                Box::new(TestPattern::new(script.size.unwrap_or(size), rate, script.frames + 1))
+            }
             config::Source::Replay => Box::new(Replay::open(Path::new(&config.replay.path), rate)?),
             config::Source::Auto | config::Source::Libcamera => return open_libcamera(config),
         };

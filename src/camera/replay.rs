@@ -56,6 +56,9 @@ impl Replay {
                     MEMORY_MAX >> 20
                 )));
             }
+            if !metadata.is_file() {
+                return Err(failed("neither a folder nor a regular file".to_owned()));
+            }
             let bytes = std::fs::read(path).map_err(|error| failed(format!("cannot be read: {error}")))?;
             Frames::Memory(split(&bytes).map_err(failed)?)
         };

@@ -117,8 +117,8 @@ impl TextBox {
     fn of(size: Size) -> Self {
         let scale = (size.width / 400).max(1);
         Self {
-            x: size.width / 20 & !1,
-            y: size.height / 20 & !1,
+            x: (size.width / 20) & !1,
+            y: (size.height / 20) & !1,
             width: CHARACTER.width * scale * 16,
             height: (CHARACTER.height * scale + scale) * 2,
             scale,

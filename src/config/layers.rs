@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::{CameraLayer, Config, EncoderLayer, HttpLayer, LogLayer, SystemLayer};
+use super::{CameraLayer, Config, EncoderLayer, HttpLayer, LogLayer, Rule, SystemLayer};
 
 /// Where the system's own configuration lies.
 pub const SYSTEM_FILE: &str = "/etc/pinhole/pinhole.yaml";
@@ -75,40 +75,64 @@ pub enum ConfigError {
 /// An unusable system file or `--set`. The user's file never fails: what is wrong in it is left out, section by
 /// section, and reported in [`Loaded::problems`].
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
-    let mut config = Config::default();
-
     let (path, must_exist) = match &sources.file {
         Some(path) => (path.as_path(), true),
         None => (Path::new(SYSTEM_FILE), false),
     };
-    if let Some(text) = read(path, must_exist)? {
-        let problems = apply(&mut config, &text, Validate::Sections);
-        if let Some(problem) = problems.into_iter().next() {
-            return Err(problem.in_file(path));
-        }
+    let system = read(path, must_exist)?.unwrap_or_default();
+    let mut config = Config::default();
+    let text = text_of(&system).map_err(|problem| problem.in_file(path))?;
+    if let Some(problem) = apply(&mut config, &text).into_iter().next() {
+        return Err(problem.in_file(path));
     }
 
-    let path = sources.user_file.as_deref().unwrap_or(Path::new(USER_FILE));
-    let problems = match read(path, false) {
-        Ok(None) => Vec::new(),
-        Ok(Some(text)) => {
-            apply(&mut config, &text, Validate::Sections).into_iter().map(|p| p.in_file(path).to_string()).collect()
-        }
-        Err(error) => vec![error.to_string()],
-    };
+    let user_path = sources.user_file.as_deref().unwrap_or(Path::new(USER_FILE));
+    let mut with_user = config.clone();
+    let mut problems: Vec<String> = match read(user_path, false) {
+        Ok(bytes) => apply_leniently(&mut with_user, &bytes.unwrap_or_default()),
+        Err(error) => return finish(config, sources, path, vec![error.to_string()]),
+    }
+    .into_iter()
+    .map(|problem| problem.in_file(user_path).to_string())
+    .collect();
 
+    // Keys that need each other may stand in different layers, so they are checked when all are together. Sections of
+    // the user's file that make no sense then are left out like others with a mistake.
+    let violated = |config: &Config| -> Result<Option<Rule>, ConfigError> {
+        let mut whole = config.clone();
+        for argument in &sources.set {
+            set(&mut whole, argument)?;
+        }
+        Ok(whole.validate().err())
+    };
+    if let Some(rule) = violated(&with_user)? {
+        let mut without = with_user.clone();
+        match rule.section {
+            "camera" => without.camera = config.camera,
+            _ => without.system = config.system,
+        }
+        if violated(&without)?.is_none() {
+            problems.push(Problem { at: None, reason: rule.reason }.in_file(user_path).to_string());
+            with_user = without;
+        }
+    }
+    finish(with_user, sources, path, problems)
+}
+
+/// Lays `--set` over the files' configuration and checks the whole.
+fn finish(mut config: Config, sources: &Sources, path: &Path, problems: Vec<String>) -> Result<Loaded, ConfigError> {
     for argument in &sources.set {
         set(&mut config, argument)?;
     }
-    // Together, not one by one: a source and the path it needs come as two arguments.
-    if let (Some(last), Err(reason)) = (sources.set.last(), config.validate()) {
-        return Err(ConfigError::Set { argument: without_secret(last), reason });
+    match (config.validate(), sources.set.last()) {
+        (Ok(()), _) => Ok(Loaded { config, problems }),
+        (Err(rule), Some(last)) => Err(ConfigError::Set { argument: without_secret(last), reason: rule.reason }),
+        (Err(rule), None) => Err(Problem { at: None, reason: rule.reason }.in_file(path)),
     }
-    Ok(Loaded { config, problems })
 }
 
-/// The text of a file without a byte order mark; `None` if it is not there and need not be.
-fn read(path: &Path, must_exist: bool) -> Result<Option<String>, ConfigError> {
+/// The bytes of a file; `None` if it is not there and need not be.
+fn read(path: &Path, must_exist: bool) -> Result<Option<Vec<u8>>, ConfigError> {
     let failed = |reason: String| ConfigError::File { path: path.display().to_string(), reason };
     let mut bytes = Vec::new();
     let file = match std::fs::File::open(path) {
@@ -127,20 +151,62 @@ fn read(path: &Path, must_exist: bool) -> Result<Option<String>, ConfigError> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(failed("is UTF-16: save it as UTF-8 (in Notepad: Save as, Encoding)".to_owned()));
     }
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
+    }
+    Ok(Some(bytes))
+}
+
+/// Bytes as text.
+fn text_of(bytes: &[u8]) -> Result<String, Problem> {
     match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(Some(text.to_owned())),
+        Ok(text) => Ok(text.to_owned()),
         Err(error) => {
             let before = &bytes[..error.valid_up_to()];
             let line_start = before.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
-            Err(ConfigError::At {
-                path: path.display().to_string(),
-                line: before.iter().filter(|&&b| b == b'\n').count() + 1,
-                column: before.len() - line_start + 1,
-                reason: format!("not UTF-8 (byte 0x{:02x}): save the file as UTF-8", bytes[error.valid_up_to()]),
-            })
+            let line = before.iter().filter(|&&b| b == b'\n').count() + 1;
+            let reason = format!("not UTF-8 (byte 0x{:02x}): save the file as UTF-8", bytes[error.valid_up_to()]);
+            Err(Problem { at: Some((line, before.len() - line_start + 1)), reason })
         }
     }
+}
+
+/// Applies a file of which any part may be unusable: what cannot be read as a whole is read section by section.
+fn apply_leniently(config: &mut Config, bytes: &[u8]) -> Vec<Problem> {
+    let mut attempt = config.clone();
+    if let Ok(text) = text_of(bytes)
+        && serde_yaml::from_str::<Option<serde_yaml::Mapping>>(&text).is_ok()
+    {
+        let problems = apply(&mut attempt, &text);
+        *config = attempt;
+        return problems;
+    }
+    let mut problems = Vec::new();
+    for section in top_level_sections(bytes) {
+        match text_of(&section) {
+            Ok(text) => problems.extend(apply(config, &text)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    problems
+}
+
+/// Cuts a file at its lines that start in the first column. Each piece has empty lines in place of what came before, so
+/// that errors keep their place.
+fn top_level_sections(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut sections: Vec<Vec<u8>> = Vec::new();
+    for (number, line) in bytes.split_inclusive(|&b| b == b'\n').enumerate() {
+        let opens = line.first().is_some_and(|first| !first.is_ascii_whitespace() && !b"#-]}".contains(first));
+        match sections.last_mut() {
+            Some(section) if !opens => section.extend_from_slice(line),
+            _ => {
+                let mut section = vec![b'\n'; number];
+                section.extend_from_slice(line);
+                sections.push(section);
+            }
+        }
+    }
+    sections
 }
 
 /// What is wrong in a text, before it is known which file the text came from.
@@ -162,11 +228,13 @@ impl Problem {
 
 impl From<serde_yaml::Error> for Problem {
     fn from(error: serde_yaml::Error) -> Self {
-        let at = error.location().map(|location| (location.line(), location.column()));
+        let mut at = error.location().map(|location| (location.line(), location.column()));
         let mut reason = error.to_string();
-        // The location is told apart from the text; serde_yaml appends it.
-        if let Some(end) = reason.rfind(" at line ").filter(|_| at.is_some()) {
-            reason.truncate(end);
+        // The places are told apart from the text. A syntax error has two: where the reader gave up, which may be the
+        // next line, and behind it where what it was reading began, which is the one to look at.
+        while let Some((start, length, place)) = at.and_then(|_| last_place(&reason)) {
+            at = if reason[start + length..].is_empty() { Some(place) } else { at };
+            reason.replace_range(start..start + length, "");
         }
         // "camera.quality: must be …" reads better without the colon.
         if let Some((key, rest)) = reason.split_once(": ") {
@@ -180,6 +248,12 @@ impl From<serde_yaml::Error> for Problem {
         if let Some(field) = unknown_field(&reason) {
             reason = field.describe("");
         }
+        // A passphrase may stand anywhere a person mistyped: below "system" no value is shown, nor where the reader
+        // could not tell where it belongs.
+        let place = reason.split(": ").next().unwrap_or_default();
+        if place.starts_with("system") || place.starts_with("invalid ") {
+            reason = without_value(&reason);
+        }
         // Names of our own types mean nothing to a reader.
         if let Some(at) = reason.find("expected struct ") {
             reason.replace_range(at.., "expected keys and values, as in \"camera:\" and below it \"  frame_rate: 15\"");
@@ -189,6 +263,29 @@ impl From<serde_yaml::Error> for Problem {
         }
         Self { at, reason }
     }
+}
+
+/// The last " at line 3 column 5" in a text: where it starts, how long it is, line and column.
+fn last_place(text: &str) -> Option<(usize, usize, (usize, usize))> {
+    let start = text.rfind(" at line ")?;
+    let rest = &text[start + " at line ".len()..];
+    let (line, rest) = rest.split_once(" column ")?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let place = (line.parse().ok()?, rest[..digits].parse().ok()?);
+    Some((start, text.len() - start - (rest.len() - digits), place))
+}
+
+/// serde's "invalid type: string \"…\", expected …" without what is quoted.
+fn without_value(reason: &str) -> String {
+    for kind in ["invalid type: ", "invalid value: "] {
+        if let (Some(start), Some(end)) = (reason.find(kind), reason.rfind(", expected "))
+            && let Some(what) = reason.get(start + kind.len()..end)
+        {
+            let what = what.split([' ', '`', '"']).next().unwrap_or_default();
+            return format!("{}{kind}{what}{}", &reason[..start], &reason[end..]);
+        }
+    }
+    reason.to_owned()
 }
 
 /// serde's complaint about a key (or a choice) it does not know, taken apart.
@@ -217,7 +314,12 @@ impl Unknown<'_> {
             .map(|valid| (strsim::damerau_levenshtein(valid, &self.name.to_lowercase()), valid))
             .min_by_key(|(distance, _)| *distance)
             .filter(|(distance, valid)| *distance <= valid.len().div_ceil(2));
-        let (shown, valid) = if self.what == "key" {
+        let secret_place = prefix.starts_with("system") || prefix.is_empty();
+        let (shown, valid) = if self.what == "key" && secret_place && nearest.is_none() {
+            // Not even close to a key: it may be a passphrase that lost its own.
+            let place = if prefix.is_empty() { String::new() } else { format!("in {}", prefix.trim_end_matches('.')) };
+            (place, format!("valid keys here: {}", self.valid.join(", ")))
+        } else if self.what == "key" {
             (format!("{prefix}{}", self.name), format!("valid keys here: {}", self.valid.join(", ")))
         } else {
             let key = prefix.trim_end_matches('.');
@@ -226,23 +328,15 @@ impl Unknown<'_> {
         let what = self.what;
         match nearest {
             Some((_, nearest)) => format!("unknown {what} {shown}: did you mean {nearest}? ({valid})"),
+            None if shown.is_empty() => format!("unknown {what} ({valid})"),
             None => format!("unknown {what} {shown} ({valid})"),
         }
     }
 }
 
-/// When keys that need each other are checked.
-#[derive(Clone, Copy, PartialEq)]
-enum Validate {
-    /// With each section of this layer.
-    Sections,
-    /// Later, by the caller.
-    Later,
-}
-
 /// Parses `text` as one layer and lays each section that is right over `config`. What is wrong comes back, and the
 /// rest of the configuration stays as it was there.
-fn apply(config: &mut Config, text: &str, validate: Validate) -> Vec<Problem> {
+fn apply(config: &mut Config, text: &str) -> Vec<Problem> {
     /// The top level with the sections unread: finds text that is no YAML at all, and unknown sections.
     #[derive(Default, Deserialize)]
     #[serde(deny_unknown_fields, default)]
@@ -278,12 +372,7 @@ fn apply(config: &mut Config, text: &str, validate: Validate) -> Vec<Problem> {
             }
             match parse::<Only>(text) {
                 Ok(only) => if let Some(layer) = only.$section {
-                    let before = config.$section.clone();
                     layer.apply(&mut config.$section);
-                    if validate == Validate::Sections && let Err(reason) = config.validate() {
-                        problems.push(Problem { at: None, reason });
-                        config.$section = before;
-                    }
                 },
                 Err(problem) => problems.push(problem),
             }
@@ -317,20 +406,23 @@ fn set(config: &mut Config, argument: &str) -> Result<(), ConfigError> {
     // (numbers, lists) is then read as YAML. A JSON string is a YAML double-quoted scalar.
     let quoted = serde_json::Value::from(value).to_string();
     let mut attempt = config.clone();
-    if apply(&mut attempt, &nested(key, &quoted), Validate::Later).is_empty() {
+    let Some(as_text) = apply(&mut attempt, &nested(key, &quoted)).pop() else {
         *config = attempt;
         return Ok(());
+    };
+    if value.trim().is_empty() {
+        return Err(failed(format!("{key} needs a value")));
     }
-    match apply(config, &nested(key, value), Validate::Later).into_iter().next() {
-        None => Ok(()),
-        Some(problem) => Err(failed(problem.reason)),
-    }
+    let Some(as_yaml) = apply(config, &nested(key, value)).pop() else { return Ok(()) };
+    // A key that takes no text complains of the type; what the value itself has wrong is then in the other message.
+    let problem = if as_text.reason.contains("invalid type") { as_yaml } else { as_text };
+    Err(failed(problem.reason))
 }
 
-/// A `--set` argument fit to be shown: what names a passphrase loses its value.
+/// A `--set` argument fit to be shown: below `system`, where passphrases are, without its value.
 fn without_secret(argument: &str) -> String {
     match argument.split_once('=') {
-        Some((key, _)) if argument.contains("passphrase") => format!("{key}=…"),
+        Some((key, _)) if key.trim_start().starts_with("system") => format!("{key}=…"),
         _ => argument.to_owned(),
     }
 }

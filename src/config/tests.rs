@@ -101,6 +101,86 @@ fn secrets_are_never_shown() {
 }
 
 #[test]
+fn no_mistake_shows_a_passphrase() {
+    for text in [
+        "system:\n  wifi:\n    passphrase:geheim12345\n",
+        "system:\n  wifi:\n    ssid: x\n    passphrase:geheim12345\n",
+        "system:\n  wifi: geheim12345\n",
+        "system: geheim12345\n",
+        "geheim12345\n",
+        "geheim12345: x\n",
+        "system: {geheim12345: x}\n",
+        "system:\n  wifi:\n    geheim12345: x\n",
+        "system:\n  wifi:\n    passphrase: [geheim12345]\n",
+        "system:\n  wifi:\n    passphrase: {geheim12345: 1}\n",
+        "system:\n  wifi:\n    passphrase: \"geheim12345\n",
+        "system:\n  wifi:\n    country: geheim12345\n",
+        "system:\n  ssh_keys: geheim12345\n",
+        "system:\n  ssh_keys: [geheim12345]\n",
+        "system:\n  wifi:\n    passphrase: geheim12345 \t# \u{1}\n",
+        "system:\n  wifi:\n    passphrase: *geheim12345\n",
+        "system:\n  wifi:\n    passphrase: !geheim12345 x\n",
+    ] {
+        let (_, problems) = load_user(text);
+        assert!(!problems.is_empty(), "{text:?}");
+        for told in problems.into_iter().chain(load_text(text).err()) {
+            assert!(!told.contains("geheim"), "{text:?} gave {told}");
+        }
+    }
+    for argument in [
+        "system.wifi=geheim12345",
+        "system.wifi.psk=geheim12345",
+        "system.wifi={passphase: geheim12345}",
+        "system=geheim12345",
+        "system.wifi.passphrase=geheim",
+    ] {
+        let told = load_set(&[argument]).expect_err(argument);
+        assert!(!told.contains("geheim"), "{argument:?} gave {told}");
+    }
+}
+
+#[test]
+fn a_syntax_error_costs_only_its_section() {
+    for broken in [
+        &b"  wifi: {ssid: home\n"[..],
+        b"  wifi: \"home\n",
+        b"\twifi: x\n",
+        b"  wifi:\n    ssid: home\n    passphrase:x\n",
+        b"  wifi: {ssid: M\xfcller}\n",
+        b"  : : :\n",
+    ] {
+        let text =
+            [b"\xef\xbb\xbf# mine\r\ncamera:\r\n  frame_rate: 12\r\nsystem:\n", broken, b"encoder: {quality: 33}\n"]
+                .concat();
+        let (config, problems) = load_user(&text);
+        let broken = String::from_utf8_lossy(broken);
+        assert!((config.camera.frame_rate.get() - 12.0).abs() < f64::EPSILON, "{broken:?}: {problems:#?}");
+        assert_eq!(config.encoder.quality.get(), 33, "{broken:?}: {problems:#?}");
+        assert_eq!(config.system, System::default(), "{broken:?}");
+        assert_eq!(problems.len(), 1, "{broken:?}: {problems:#?}");
+        let line: usize = problems[0].split(':').nth(1).unwrap().parse().unwrap();
+        assert!((5..=8).contains(&line), "{broken:?}: {problems:#?}");
+    }
+}
+
+#[test]
+fn keys_that_need_each_other_may_stand_in_different_layers() {
+    let system = file(b"camera: {source: replay}\n");
+    let user = file(b"camera: {replay: {path: /srv}}\n");
+    let with = |user: &std::path::Path, set: &[&str]| {
+        load(&Sources {
+            file: Some(system.path().to_owned()),
+            user_file: Some(user.to_owned()),
+            set: set.iter().map(|&argument| argument.to_owned()).collect(),
+        })
+    };
+    assert_eq!(with(user.path(), &[]).unwrap().config.camera.replay.path, "/srv");
+    assert_eq!(with("/none".as_ref(), &["camera.replay.path=/x"]).unwrap().config.camera.replay.path, "/x");
+    assert!(with("/none".as_ref(), &[]).unwrap_err().to_string().contains("camera.replay.path must name"));
+    assert!(with("/none".as_ref(), &["camera.id=1"]).is_err());
+}
+
+#[test]
 fn errors_name_place_value_and_remedy() {
     for (text, expected) in [
         ("camera:\n  frame_rate: 0\n", "FILE:2:15: camera.frame_rate must be between 1 and 120, got 0"),
@@ -252,6 +332,8 @@ fn a_wrong_set_is_named() {
         ("http.prot=8080", "--set http.prot=8080: unknown key http.prot"),
         ("camera.source=replay", "--set camera.source=replay: camera.source is replay, so camera.replay.path must"),
         ("camera=1", "--set camera=1: camera: invalid type"),
+        ("camera.frame_rate=", "--set camera.frame_rate=: camera.frame_rate needs a value"),
+        ("http.listen=[::]", "--set http.listen=[::]: http.listen must be an address and a port such as"),
     ] {
         let error = load_set(&[argument]).expect_err(argument);
         assert!(error.starts_with(expected), "{argument:?} gave\n  {error}\ninstead of\n  {expected}");

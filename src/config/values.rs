@@ -357,7 +357,7 @@ impl SshKey {
         } else if text.contains("PRIVATE KEY") {
             Err("must be a public key, got a private one".to_owned())
         } else {
-            Err(format!("must be a public key such as \"ssh-ed25519 AAAA… name\", got one starting {kind:?}"))
+            Err("must be a public key such as \"ssh-ed25519 AAAA… name\"".to_owned())
         }
     }
 }
@@ -392,7 +392,8 @@ impl WifiCountry {
         if text.is_empty() || (text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase())) {
             Ok(Self(text))
         } else {
-            Err(format!("must be a two-letter country code such as DE, got {text:?}"))
+            // The value stays out of the messages of this section: a passphrase in the wrong line must not be shown.
+            Err("must be a two-letter country code such as DE, in capital letters".to_owned())
         }
     }
 }

@@ -13,11 +13,14 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use actix_web::body::{BodySize, MessageBody};
-use actix_web::dev::{Extensions, Server};
+use actix_web::dev::{Extensions, Server, Service as _};
+use actix_web::http::ConnectionType;
 use actix_web::http::header::{self, HeaderName};
 use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::NormalizePath;
 use actix_web::{App, HttpRequest, HttpResponse, HttpResponseBuilder, HttpServer, web};
 use bytes::Bytes;
+use socket2::SockRef;
 use tokio::sync::watch;
 
 use crate::capture::Shared;
@@ -50,6 +53,8 @@ pub struct Context {
     pub problems: Vec<String>,
     /// All viewers.
     pub viewers: Arc<Viewers>,
+    /// Ends what waits.
+    pub shutdown: Shutdown,
 }
 
 /// Lets the watchdog ask whether the worker still turns.
@@ -61,7 +66,8 @@ pub struct Pulse {
 
 impl Default for Pulse {
     fn default() -> Self {
-        Self { ask: watch::Sender::new(0), answered: Arc::default() }
+        // Asked from the start, so that the first answer is a real one.
+        Self { ask: watch::Sender::new(1), answered: Arc::default() }
     }
 }
 
@@ -88,23 +94,38 @@ impl Pulse {
 }
 
 /// Makes the server on a bound socket. It runs when awaited.
-pub fn server(
-    context: Arc<Context>,
-    listener: TcpListener,
-    shutdown: Shutdown,
-    pulse: Pulse,
-) -> std::io::Result<Server> {
+pub fn server(context: Arc<Context>, listener: TcpListener, pulse: Pulse) -> std::io::Result<Server> {
     let data = web::Data::from(context);
+    // A client that takes no answer, or vanished, must not hold a connection for ever; the kernel sees to that.
+    let patience = data.config.http.write_timeout.get().max(Duration::from_secs(5));
     let server = HttpServer::new(move || {
         // Once on the worker's own thread.
         actix_rt::spawn(pulse.clone().answer());
         let write_timeout = data.config.http.write_timeout.get();
-        let broadcaster = Broadcaster::new(Arc::clone(&data.shared), shutdown.clone(), write_timeout);
-        App::new().app_data(data.clone()).app_data(broadcaster).configure(routes).default_service(web::to(not_found))
+        let broadcaster = Broadcaster::new(Arc::clone(&data.shared), data.shutdown.clone(), write_timeout);
+        App::new()
+            .wrap_fn(|request, service| {
+                let wants_upgrade = request.head().upgrade();
+                let response = service.call(request);
+                async move {
+                    let mut response = response.await?;
+                    if wants_upgrade {
+                        // We upgrade to nothing; actix-web would leave the connection in between.
+                        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+                    }
+                    Ok(response)
+                }
+            })
+            // "//stream" and "/stream/" are what people type.
+            .wrap(NormalizePath::trim())
+            .app_data(data.clone())
+            .app_data(broadcaster)
+            .configure(routes)
+            .default_service(web::to(not_found))
     });
     Ok(server
         .workers(1)
-        .on_connect(remember_socket)
+        .on_connect(move |connection, extensions| prepare_connection(connection, extensions, patience))
         // Streams rely on this: see `stream`.
         .h1_write_buffer_size(1)
         .client_request_timeout(Duration::from_secs(10))
@@ -115,15 +136,17 @@ pub fn server(
         .run())
 }
 
-fn remember_socket(connection: &dyn Any, extensions: &mut Extensions) {
+fn prepare_connection(connection: &dyn Any, extensions: &mut Extensions, patience: Duration) {
     if let Some(stream) = connection.downcast_ref::<actix_rt::net::TcpStream>() {
+        // Only a socket that is gone already refuses, and that shows soon enough.
+        let _ = SockRef::from(stream).set_tcp_user_timeout(Some(patience));
         extensions.insert(Connection::new(stream.as_fd()));
     }
 }
 
 fn routes(config: &mut web::ServiceConfig) {
     // mjpg-streamer's paths end in a query: "/?action=stream".
-    for path in ["/", "/webcam", "/webcam/", "/index.html", "/index.htm"] {
+    for path in ["/", "/webcam", "/index.html", "/index.htm", "/webcam/index.html"] {
         config.service(resource(path, web::get().to(root), web::head().to(root)));
     }
     for path in ["/stream", "/stream.mjpg", "/stream.mjpeg"] {
@@ -159,10 +182,10 @@ async fn root(request: HttpRequest) -> HttpResponse {
     match query.get("action") {
         Some("stream") => stream_route(request).await,
         Some("snapshot") => snapshot_route(request).await,
-        Some(other) => HttpResponse::BadRequest()
-            .content_type(TEXT)
-            .body(format!("unknown action {:?}: use action=stream or action=snapshot\n", printable(other))),
-        None => HttpResponse::Ok()
+        Some(other) if !other.is_empty() => {
+            bad_request(&format!("unknown action {:?}: use action=stream or action=snapshot", printable(other)))
+        }
+        _ => HttpResponse::Ok()
             .content_type("text/html; charset=utf-8")
             .insert_header((header::CACHE_CONTROL, "no-cache"))
             .insert_header((header::CONTENT_SECURITY_POLICY, PAGE_POLICY))
@@ -244,7 +267,7 @@ async fn snapshot_route(request: HttpRequest) -> HttpResponse {
         Err(reason) => return bad_request(&reason),
     };
     match request.app_data::<web::Data<Context>>() {
-        Some(context) => snapshot::answer(&context.shared, max_age).await,
+        Some(context) => snapshot::answer(&context.shared, context.shutdown.clone(), max_age).await,
         None => HttpResponse::InternalServerError().finish(),
     }
 }
@@ -276,14 +299,17 @@ fn too_many(max: usize) -> HttpResponse {
 }
 
 fn bad_request(reason: &str) -> HttpResponse {
-    HttpResponse::BadRequest().content_type(TEXT).body(format!("{reason}\n"))
+    let mut response = HttpResponse::BadRequest();
+    never_stored(&mut response);
+    response.content_type(TEXT).body(format!("{reason}\n"))
 }
 
 async fn options(request: HttpRequest) -> HttpResponse {
     let mut response = HttpResponse::NoContent();
     response.insert_header((header::ALLOW, METHODS));
     let path = request.path();
-    if !path.starts_with("/api/") && path != "/metrics" && path != "/healthz" {
+    let is_picture = ["/stream", "/snapshot", "/webcam"].iter().any(|start| path.starts_with(start));
+    if is_picture || Query::of(&request).get("action").is_some() {
         response
             .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
             .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, METHODS))
@@ -300,7 +326,10 @@ async fn wrong_method(request: HttpRequest) -> HttpResponse {
         .body(format!("{} is not allowed here: use {METHODS}\n", printable(request.method().as_str())))
 }
 
-async fn not_found() -> HttpResponse {
+async fn not_found(request: HttpRequest) -> HttpResponse {
+    if request.method() == Method::OPTIONS {
+        return options(request).await;
+    }
     HttpResponse::NotFound()
         .content_type(TEXT)
         .body("not found: try /, /stream, /snapshot, /api/v1/status, /healthz or /metrics\n")

@@ -1,5 +1,6 @@
 //! Query strings, read as leniently as their writers need: unknown parameters, ones without `=`, stray `&` and `?` are
-//! passed over; only a value that cannot be meant is refused.
+//! passed over; only a value that cannot be meant is refused. All values are plain words and numbers, which nobody needs
+//! to percent-encode.
 
 use std::time::Duration;
 

@@ -10,6 +10,7 @@ use super::multipart::UnixTime;
 use super::{TEXT, never_stored};
 use crate::capture::Shared;
 use crate::frame::{JpegFrame, MonotonicTime};
+use crate::shutdown::Shutdown;
 
 /// Without `max_age_ms`: what a camera at the lowest frame rate can keep.
 const DEFAULT_MAX_AGE: Duration = Duration::from_secs(1);
@@ -17,16 +18,17 @@ const DEFAULT_MAX_AGE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Answers with a frame that was captured no longer than `max_age` before now, waiting for one if need be.
-pub async fn answer(shared: &Shared, max_age: Option<Duration>) -> HttpResponse {
+pub async fn answer(shared: &Shared, mut shutdown: Shutdown, max_age: Option<Duration>) -> HttpResponse {
     let max_age = max_age.unwrap_or(DEFAULT_MAX_AGE);
     let asked = MonotonicTime::now();
     let _demand = shared.hub.demand();
     let mut frames = shared.hub.subscribe();
     let recent =
         |frame: &Option<JpegFrame>| frame.as_ref().is_some_and(|frame| asked.since(frame.captured_at) <= max_age);
-    let frame = match actix_rt::time::timeout(PATIENCE, frames.wait_for(recent)).await {
-        Ok(Ok(frame)) => frame.clone(),
-        Ok(Err(_)) | Err(_) => None,
+    let frame = tokio::select! {
+        frame = frames.wait_for(recent) => frame.ok().and_then(|frame| frame.clone()),
+        () = actix_rt::time::sleep(PATIENCE) => None,
+        () = shutdown.requested() => None,
     };
     let Some(frame) = frame else {
         let (state, _) = shared.health.state();

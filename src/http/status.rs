@@ -113,15 +113,12 @@ pub async fn healthz(context: web::Data<Context>) -> HttpResponse {
 /// `/metrics`.
 pub async fn metrics(context: web::Data<Context>, request: HttpRequest) -> HttpResponse {
     let (state, _) = context.shared.health.state();
-    // The text is the same in both formats; each kind of scraper wants to see its name.
     let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let content_type = if accepts.contains("application/openmetrics-text") {
-        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    let metrics = &context.shared.metrics;
+    let (content_type, text) = if accepts.contains("application/openmetrics-text") {
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", metrics.open_metrics(state.name()))
     } else {
-        "text/plain; version=0.0.4; charset=utf-8"
+        ("text/plain; version=0.0.4; charset=utf-8", metrics.text(state.name()))
     };
-    HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .content_type(content_type)
-        .body(context.shared.metrics.text(state.name()))
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).content_type(content_type).body(text)
 }

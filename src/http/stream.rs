@@ -1,9 +1,9 @@
 //! Viewers: one actor for each open stream, all driven by one loop on their worker.
 //!
-//! A viewer's response starts like any other: actix-web writes the head and the first boundary. From then on the body
-//! yields nothing, and the viewer writes frames to the connection itself, straight from the one shared part: no copy into
-//! the server's write buffer, no wake-up of a task per viewer. That this cannot disturb the order of bytes rests on
-//! `h1_write_buffer_size(1)`: actix-web then asks a body for more only after the kernel took everything before.
+//! A viewer's response starts like any other: actix-web writes the head. The body then yields nothing, and the viewer
+//! writes to the connection itself, frames straight from the one shared part: no copy into the server's write buffer, no
+//! wake-up of a task per viewer. That this cannot disturb the order of bytes rests on `h1_write_buffer_size(1)`: actix-web
+//! then asks a body for bytes only when its buffer is empty, that is, when the kernel has taken the head.
 //!
 //! A viewer's mailbox holds one frame, the newest. While its connection is busy, newer frames replace it and are counted
 //! as skipped. The kernel is kept from queueing much (`TCP_NOTSENT_LOWAT`), so that what a slow viewer gets is recent.
@@ -39,6 +39,11 @@ const NOTSENT_LOWAT: u32 = 16 * 1024;
 const GREETING_MAX_AGE: Duration = Duration::from_secs(2);
 /// A viewer with `dual_final_frames` gets a frame again after this silence.
 const FINAL_AFTER: Duration = Duration::from_millis(150);
+/// A viewer that wants few frames is looked at this often: is it still there?
+const PRESENCE_ROUND: Duration = Duration::from_secs(1);
+/// A body is asked for bytes when its client sends something, which a client of a stream has no reason to do. More often
+/// than this in a second, and it only keeps the worker busy (actix-http cannot drain requests behind a stream).
+const POLLS_MAX: u32 = 1000;
 /// Stalled viewers are looked for at least this often.
 const STALL_ROUND: Duration = Duration::from_secs(1);
 
@@ -174,29 +179,34 @@ impl Broadcaster {
         let options_of = SockRef::from(&socket);
         options_of.set_tcp_nodelay(true)?;
         options_of.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
-        // A host that vanished (Wi-Fi out of reach) acknowledges nothing; the kernel finds that out by itself.
-        options_of.set_tcp_user_timeout(Some(self.write_timeout.max(Duration::from_secs(5))))?;
         // SAFETY: the viewer owns the descriptor, never replaces it, and drops it with the registration.
         let socket = unsafe { AsyncFd::register_with_interest(socket, tokio::io::Interest::WRITABLE) }?;
+        let opening = if options.advance_headers { multipart::OPENING_WITH_HEADERS } else { multipart::OPENING };
         let viewer = Rc::new(Viewer {
             socket,
             admission,
             _demand: self.shared.hub.demand(),
             options,
-            outgoing: RefCell::default(),
+            outgoing: RefCell::new(Outgoing { part: Bytes::new(), tail: opening }),
             blocked: Cell::new(false),
             waiting: Cell::new(false),
             last_sequence: Cell::new(0),
             cadence: Cell::new(options.fps.map(Cadence::new)),
             progress: Cell::new(Instant::now()),
+            unacknowledged: Cell::new(0),
+            last_sent: Cell::new(Instant::now()),
             repeat_at: Cell::new(None),
             closed: Cell::new(false),
+            gone: Cell::new(false),
             body_waker: RefCell::default(),
         });
-        Ok(StreamBody { broadcaster: Rc::clone(self), viewer, opened: false, attached: false })
+        Ok(StreamBody { broadcaster: Rc::clone(self), viewer, attached: false, polls: 0, polls_since: Instant::now() })
     }
 
     fn attach(self: &Rc<Self>, viewer: &Rc<Viewer>) {
+        let mut sent = Sent::default();
+        viewer.flush(&mut sent);
+        self.count(&sent);
         self.viewers.borrow_mut().push(Rc::clone(viewer));
         if self.running.replace(true) {
             self.arrived.notify_one();
@@ -206,13 +216,14 @@ impl Broadcaster {
     }
 
     async fn run(self: Rc<Self>) {
+        // However this ends, the next viewer starts it again.
+        let _running = Running(&self.running);
         let mut frames = self.shared.hub.subscribe();
         let mut last_sequence = None;
         let mut shutdown = self.shutdown.clone();
         loop {
             self.tend();
             if self.viewers.borrow().is_empty() {
-                self.running.set(false);
                 return;
             }
             let deadline = self.next_deadline();
@@ -276,12 +287,14 @@ impl Broadcaster {
                 self.shared.metrics.timed_out.inc();
                 log::debug!("viewer {} took nothing for {:?}: dropped", viewer.admission.stats.id, self.write_timeout);
                 viewer.abort();
-            } else if viewer.last_sequence.get() == 0 || viewer.repeat_at.get().is_some_and(|at| at <= now) {
-                match newest.get() {
-                    Some(frame) if frame.captured_at.elapsed() < GREETING_MAX_AGE => {
-                        viewer.greet_or_repeat(frame, now, &mut sent);
-                    }
-                    _ => viewer.repeat_at.set(None),
+            } else if viewer.last_sequence.get() == 0 {
+                if let Some(frame) = newest.get().filter(|frame| frame.captured_at.elapsed() < GREETING_MAX_AGE) {
+                    viewer.offer(frame, now, &mut sent);
+                }
+            } else if viewer.repeat_at.get().is_some_and(|at| at <= now) {
+                viewer.repeat_at.set(None);
+                if let Some(frame) = newest.get() {
+                    viewer.repeat(frame, &mut sent);
                 }
             }
         }
@@ -297,7 +310,8 @@ impl Broadcaster {
 
     fn next_deadline(&self) -> Option<Instant> {
         let viewers = self.viewers.borrow();
-        let repeat = viewers.iter().filter_map(|viewer| viewer.repeat_at.get()).min();
+        let repeat =
+            viewers.iter().filter(|viewer| !viewer.blocked.get()).filter_map(|viewer| viewer.repeat_at.get()).min();
         let stalled = viewers.iter().any(|viewer| viewer.blocked.get()).then(|| Instant::now() + STALL_ROUND);
         repeat.into_iter().chain(stalled).min()
     }
@@ -308,6 +322,15 @@ impl Broadcaster {
         }
         self.shared.metrics.sent_bytes.inc_by(sent.bytes);
         self.shared.metrics.skipped.inc_by(sent.skipped);
+    }
+}
+
+/// Notes that a broadcaster's loop is over.
+struct Running<'a>(&'a Cell<bool>);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }
 
@@ -365,9 +388,14 @@ struct Viewer {
     cadence: Cell<Option<Cadence>>,
     /// When the connection last took something.
     progress: Cell<Instant>,
+    /// Bytes the viewer's host had not acknowledged when that was last looked at.
+    unacknowledged: Cell<i32>,
+    last_sent: Cell<Instant>,
     /// With `dual_final_frames`: when the last frame is sent again.
     repeat_at: Cell<Option<Instant>>,
     closed: Cell<bool>,
+    /// Closed because the connection is of no use any more.
+    gone: Cell<bool>,
     body_waker: RefCell<Option<Waker>>,
 }
 
@@ -401,7 +429,7 @@ impl Viewer {
         if self.closed.get() || frame.sequence <= self.last_sequence.get() {
             return;
         }
-        if !self.may_send(now) {
+        if !self.may_send(now) && !self.has_left(now) {
             return;
         }
         if self.blocked.get() {
@@ -422,24 +450,29 @@ impl Viewer {
         may
     }
 
-    /// A viewer's first frame, or its last once more.
-    fn greet_or_repeat(&self, frame: &JpegFrame, now: Instant, sent: &mut Sent) {
-        let repeat = self.last_sequence.get() == frame.sequence;
-        if self.closed.get() || self.blocked.get() {
-            return;
+    /// True if the client has closed its sending side and was sent nothing for a while. It may still be reading, but
+    /// most often it is gone, and only writing finds out: such a viewer gets a frame in spite of its `fps`.
+    fn has_left(&self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.last_sent.get()) < PRESENCE_ROUND {
+            return false;
         }
-        if repeat {
-            self.repeat_at.set(None);
+        self.last_sent.set(now);
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        matches!(SockRef::from(&self.socket).recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT), Ok(0))
+    }
+
+    /// The viewer's last frame once more, if nothing newer has come.
+    fn repeat(&self, frame: &JpegFrame, sent: &mut Sent) {
+        if !self.closed.get() && !self.blocked.get() && self.last_sequence.get() == frame.sequence {
             self.start(frame);
             self.flush(sent);
-        } else if self.last_sequence.get() == 0 && self.may_send(now) {
-            self.send(frame, now, sent);
         }
     }
 
     fn send(&self, frame: &JpegFrame, now: Instant, sent: &mut Sent) {
         self.waiting.set(false);
         self.last_sequence.set(frame.sequence);
+        self.last_sent.set(now);
         if self.options.dual_final_frames {
             self.repeat_at.set(Some(now + FINAL_AFTER));
         }
@@ -483,6 +516,7 @@ impl Viewer {
                 // The viewer is gone; that is how streams end.
                 Err(_) => {
                     drop(outgoing);
+                    self.gone.set(true);
                     self.close();
                     return;
                 }
@@ -523,8 +557,25 @@ impl Viewer {
         progress && !self.blocked.get()
     }
 
+    /// True if the viewer took nothing for `timeout`. The kernel accepts bytes from us in large steps; a viewer that
+    /// reads slowly but steadily shows in what its host acknowledges.
     fn is_stalled(&self, now: Instant, timeout: Duration) -> bool {
-        self.blocked.get() && now.saturating_duration_since(self.progress.get()) >= timeout
+        if !self.blocked.get() {
+            return false;
+        }
+        let unacknowledged = self.send_queue();
+        if unacknowledged < self.unacknowledged.replace(unacknowledged) {
+            self.progress.set(now);
+        }
+        now.saturating_duration_since(self.progress.get()) >= timeout
+    }
+
+    /// Bytes in the kernel's send queue.
+    fn send_queue(&self) -> i32 {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: SIOCOUTQ (alias TIOCOUTQ, tcp(7)) writes an int; a socket that is gone leaves it 0.
+        unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+        bytes
     }
 
     /// Ends the stream; what was written is still delivered.
@@ -540,21 +591,28 @@ impl Viewer {
     fn abort(&self) {
         // Only a socket that is gone already refuses.
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        self.gone.set(true);
         self.close();
     }
 }
 
-/// The body of a stream's response: the first boundary, then silence while the viewer writes for itself.
+/// The body of a stream's response: silent, while the viewer writes for itself.
 #[derive(Debug)]
 pub struct StreamBody {
     broadcaster: Rc<Broadcaster>,
     viewer: Rc<Viewer>,
-    opened: bool,
     attached: bool,
+    polls: u32,
+    polls_since: Instant,
 }
 
+/// Tells actix-web to drop the connection at once, whatever requests are still queued on it.
+#[derive(Debug, thiserror::Error)]
+#[error("the viewer is gone")]
+pub struct ViewerGone;
+
 impl MessageBody for StreamBody {
-    type Error = std::convert::Infallible;
+    type Error = ViewerGone;
 
     fn size(&self) -> BodySize {
         BodySize::Stream
@@ -562,15 +620,19 @@ impl MessageBody for StreamBody {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
         if self.viewer.closed.get() {
-            return Poll::Ready(None);
+            return Poll::Ready(if self.viewer.gone.get() { Some(Err(ViewerGone)) } else { None });
         }
-        if !self.opened {
-            self.opened = true;
-            let opening =
-                if self.viewer.options.advance_headers { multipart::OPENING_WITH_HEADERS } else { multipart::OPENING };
-            return Poll::Ready(Some(Ok(Bytes::from_static(opening))));
+        if self.polls_since.elapsed() >= Duration::from_secs(1) {
+            self.polls_since = Instant::now();
+            self.polls = 0;
         }
-        // Asked for more: head and opening are with the kernel, and the connection is the viewer's.
+        self.polls += 1;
+        if self.polls > POLLS_MAX {
+            log::debug!("viewer {} sends without end: dropped", self.viewer.admission.stats.id);
+            self.viewer.abort();
+            return Poll::Ready(Some(Err(ViewerGone)));
+        }
+        // Asked for bytes: the head is with the kernel, and the connection is the viewer's.
         *self.viewer.body_waker.borrow_mut() = Some(cx.waker().clone());
         if !self.attached {
             self.attached = true;

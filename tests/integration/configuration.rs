@@ -74,7 +74,7 @@ fn wrong_user_file_is_shown_and_the_rest_applies() {
     let problems = status["config"]["problems"].as_array().unwrap();
     assert_eq!(problems.len(), 1);
     let problem = problems[0].as_str().unwrap();
-    assert!(problem.contains("user.yaml:5:12: encoder.quality: invalid type"), "{problem}");
+    assert!(problem.contains("user.yaml:5:12: encoder.quality: invalid type: string \"lots\""), "{problem}");
     assert!(daemon.log().contains(problem), "{}", daemon.log());
     let told = daemon.notify.as_ref().unwrap().expect("STATUS=");
     assert!(told.contains("1 problems in the configuration"), "{told}");

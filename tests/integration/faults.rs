@@ -61,7 +61,7 @@ fn an_unplugged_camera_comes_back_in_the_same_connection() {
 
 #[test]
 fn a_stalled_camera_is_opened_again() {
-    let daemon = Start::test_pattern().set("camera.stall_timeout=1s").faults("{kind: stall, at: 30, for: 1h}").spawn();
+    let daemon = Start::test_pattern().set("camera.stall_timeout=1s").faults("{kind: stall, at: 30, for: 3s}").spawn();
     let mut stream = daemon.stream("/stream");
     watch_through_fault(&mut stream, &daemon);
     assert!(daemon.log().contains("sent no frame for 1 s"), "{}", daemon.log());

@@ -288,3 +288,42 @@ fn replayed_bytes_arrive_untouched() {
     }
     assert_eq!(daemon.status()["encoder"]["kind"], "passthrough");
 }
+
+#[test]
+fn pipelined_head_requests_leave_streams_whole() {
+    let daemon = Start::test_pattern().spawn();
+    let mut connection = daemon.connect();
+    connection
+        .write_all(
+            b"GET /snapshot?max_age_ms=0 HTTP/1.1\r\nHost: x\r\n\r\nGET /stream HTTP/1.1\r\nHost: x\r\n\r\n\
+              HEAD / HTTP/1.1\r\nHost: x\r\n\r\n",
+        )
+        .unwrap();
+    let opening = [b"\r\n\r\n", pinhole::http::multipart::OPENING, b"Content-Type: image/jpeg\r\n"].concat();
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 65536]);
+    while !bytes.windows(opening.len()).any(|window| window == opening) {
+        let n = connection.read(&mut buffer).unwrap();
+        assert!(n > 0 && bytes.len() < 1_000_000, "no opening: {:?}", String::from_utf8_lossy(&bytes));
+        bytes.extend_from_slice(&buffer[..n]);
+    }
+}
+
+#[test]
+fn addresses_are_forgiven_their_slashes() {
+    let daemon = Start::test_pattern().spawn();
+    for target in ["//snapshot", "/snapshot/", "/webcam//?action=snapshot", "/webcam/index.html", "/?action"] {
+        assert_eq!(daemon.get(target).status, 200, "{target}");
+    }
+    daemon.stream("//stream/").part();
+}
+
+#[test]
+fn requests_for_an_upgrade_are_answered_plainly() {
+    let daemon = Start::test_pattern().spawn();
+    let mut connection = daemon.connect();
+    send_request(&mut connection, "GET", "/healthz", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n");
+    let mut bytes = Vec::new();
+    connection.read_to_end(&mut bytes).unwrap();
+    let text = String::from_utf8_lossy(&bytes).to_lowercase();
+    assert!(text.starts_with("http/1.1 200") && text.contains("connection: close"), "{text}");
+}

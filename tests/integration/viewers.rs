@@ -152,3 +152,72 @@ fn many_viewers_get_every_frame() {
         assert!(sequences[19] - sequences[0] <= 22, "{sequences:?}");
     }
 }
+
+/// CPU time of the process in milliseconds per second: what a loop that never sleeps shows.
+fn cpu_milliseconds(daemon: &Daemon, time: Duration) -> f64 {
+    let cpu = || -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
+        let of = |path: std::path::PathBuf| std::fs::read_to_string(path.join("schedstat")).unwrap_or_default();
+        tasks.map(|task| of(task.unwrap().path()).split(' ').next().unwrap_or("0").parse::<u64>().unwrap_or(0)).sum()
+    };
+    let before = cpu();
+    std::thread::sleep(time);
+    (cpu() - before) as f64 / 1e6 / time.as_secs_f64()
+}
+
+#[test]
+fn no_viewer_keeps_the_worker_spinning() {
+    let daemon = Start::test_pattern().spawn();
+    // A repeat that never comes due properly: capped, or stalled.
+    let capped = daemon.stream("/stream?fps=1&dual_final_frames=1");
+    let mut stalled = daemon.connect();
+    send_request(&mut stalled, "GET", "/stream?dual_final_frames=1", "");
+    std::thread::sleep(Duration::from_secs(1));
+    let busy = cpu_milliseconds(&daemon, Duration::from_secs(2));
+    assert!(busy < 400.0, "{busy} ms of CPU per second");
+    drop((capped, stalled));
+
+    // Requests without end behind a stream, which never lets them be answered.
+    let mut connection = daemon.connect();
+    send_request(&mut connection, "GET", "/stream", "");
+    connection.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    let request = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
+    for _ in 0..200 {
+        if std::io::Write::write_all(&mut connection, request.as_bytes()).is_err() {
+            break;
+        }
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let busy = cpu_milliseconds(&daemon, Duration::from_secs(2));
+    assert!(busy < 400.0, "{busy} ms of CPU per second");
+}
+
+#[test]
+fn a_slow_but_steady_viewer_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = replay(&folder, 90_000).set("http.write_timeout=1s").spawn();
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    socket.connect(&daemon.address.into()).unwrap();
+    let mut connection: TcpStream = socket.into();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    send_request(&mut connection, "GET", "/stream", "");
+    let start = Instant::now();
+    let mut buffer = [0; 6_000];
+    while start.elapsed() < Duration::from_secs(5) {
+        let n = connection.read(&mut buffer).expect("the viewer is dropped while it reads");
+        assert!(n > 0, "the stream ended");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_viewer_that_wants_few_frames_is_missed_when_it_goes() {
+    let daemon = Start::test_pattern().spawn();
+    let mut stream = daemon.stream("/stream?fps=0.1");
+    stream.part();
+    drop(stream);
+    let start = Instant::now();
+    daemon.wait_for("no viewer", |status| status["viewers"]["count"] == 0);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}

@@ -1,6 +1,5 @@
 use super::*;
 use crate::config;
-use crate::frame::Size;
 
 fn faults(yaml: &str) -> Vec<Fault> {
     serde_yaml::from_str(yaml).unwrap()
