@@ -312,27 +312,9 @@ impl LibcameraSource {
 
         let mut allocator = FrameBufferAllocator::new(&active);
         let buffers = allocator.alloc(&stream).map_err(failed(&id, "FrameBufferAllocator::allocate"))?;
-        let mut slots = Vec::with_capacity(buffers.len());
-        for (index, buffer) in buffers.into_iter().enumerate() {
-            let mappings = Mapping::all_of(&buffer).map_err(failed(&id, "mmap"))?;
-            let planes = layout(&buffer_planes(&buffer, &mappings), pixel_format, size, stride).map_err(unsupported)?;
-            let cookie = index as u64;
-            let mut slot_request = active
-                .create_request(Some(cookie))
-                .ok_or_else(|| failed(&id, "Camera::createRequest")(io::Error::from_raw_os_error(libc::ENOMEM)))?;
-            slot_request.add_buffer(&stream, buffer).map_err(failed(&id, "Request::addBuffer"))?;
-            slots.push(Slot {
-                request: Some(slot_request),
-                mappings: mappings.into_iter().map(|(_, mapping)| mapping).collect(),
-                planes,
-                bytes_used: [0; 3],
-                sequence: 0,
-                captured_at: MonotonicTime::from_nanos(0),
-            });
-        }
-        if slots.is_empty() {
-            return Err(failed(&id, "FrameBufferAllocator::allocate")(io::Error::from_raw_os_error(libc::ENOMEM)));
-        }
+        let slots = make_slots(&mut active, stream, buffers, |planes| {
+            layout(planes, pixel_format, size, stride).map_err(unsupported)
+        })?;
 
         // Room for every request there is and the one disconnection: sending never waits and never allocates.
         let (sender, events) = mpsc::sync_channel(slots.len() + 1);
@@ -567,6 +549,39 @@ fn is_virtual(camera: &lc::Camera<'_>) -> bool {
     let named =
         |value: ControlValue| matches!(value, ControlValue::String(text) if text.iter().any(|t| t == "virtual"));
     camera.id().starts_with("Virtual") || camera.properties().into_iter().any(|(_, value)| named(value))
+}
+
+/// A request for each buffer, with the buffer mapped.
+fn make_slots(
+    camera: &mut ActiveCamera<'static>,
+    stream: Stream,
+    buffers: Vec<FrameBuffer>,
+    layout: impl Fn(&[(usize, usize, usize)]) -> Result<Vec<PlaneLayout>, CameraError>,
+) -> Result<Vec<Slot>, CameraError> {
+    let id = camera.id().to_owned();
+    let mut slots = Vec::with_capacity(buffers.len());
+    for (index, buffer) in buffers.into_iter().enumerate() {
+        let mappings = Mapping::all_of(&buffer).map_err(failed(&id, "mmap"))?;
+        let planes = layout(&buffer_planes(&buffer, &mappings))?;
+        let cookie = index as u64;
+        let mut slot_request = camera
+            .create_request(Some(cookie))
+            .ok_or_else(|| failed(&id, "Camera::createRequest")(io::Error::from_raw_os_error(libc::ENOMEM)))?;
+        slot_request.add_buffer(&stream, buffer).map_err(failed(&id, "Request::addBuffer"))?;
+        slots.push(Slot {
+            request: Some(slot_request),
+            mappings: mappings.into_iter().map(|(_, mapping)| mapping).collect(),
+            planes,
+            bytes_used: [0; 3],
+            sequence: 0,
+            captured_at: MonotonicTime::from_nanos(0),
+        });
+    }
+    if slots.is_empty() {
+        return Err(failed(&id, "FrameBufferAllocator::allocate")(io::Error::from_raw_os_error(libc::ENOMEM)));
+    }
+
+    Ok(slots)
 }
 
 /// An error of libcamera's, with the call and the camera in it.
