@@ -8,6 +8,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# Of all recipes, whatever it would depend on; an @ at the start of one silences the whole.
+.ONESHELL:
 
 PORT ?= 8080
 ARGS ?=
@@ -44,7 +46,8 @@ setup: ## install what building needs (Debian packages; Rust where there is none
 .PHONY: test
 test: ## unit and integration tests
 	@scripts/setup build nextest
-	cargo nextest run --locked $(features)
+	# Those of libcamera need its virtual cameras: see test-libcamera.
+	cargo nextest run --locked $(features) -E 'not binary(libcamera)'
 
 .PHONY: lint
 lint: ## rustfmt, clippy, cargo deny, shellcheck
@@ -79,5 +82,3 @@ fmt: ## format the sources
 .PHONY: clean
 clean: ## remove what was built here
 	cargo clean
-
-.ONESHELL: run

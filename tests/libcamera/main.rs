@@ -41,7 +41,7 @@ fn luma(jpeg: &[u8]) -> (Vec<u8>, Size) {
         vec![0; (size.width * size.height / 4) as usize],
         vec![0; (size.width * size.height / 4) as usize],
     ];
-    let mut pointers = planes.each_mut().map(|plane| plane.as_mut_ptr());
+    let mut pointers = planes.each_mut().map(Vec::as_mut_ptr);
     // SAFETY: three planes of a 4:2:0 picture of even size.
     unsafe {
         let handle = tj::tj3Init(tj::TJINIT_TJINIT_DECOMPRESS as i32);
