@@ -179,7 +179,8 @@ impl JpegFrame {
 /// allocator for frame-sized blocks nor faults their pages in anew.
 #[derive(Debug, Default)]
 pub struct PartPool {
-    parts: std::collections::VecDeque<Bytes>,
+    /// The newest last.
+    parts: Vec<Bytes>,
     sequence: u64,
 }
 
@@ -201,21 +202,22 @@ impl PartPool {
         }
         part.extend_from_slice(multipart::DELIMITER);
         let part = part.freeze();
-        self.parts.push_back(part.clone());
+        self.parts.push(part.clone());
         JpegFrame { part, jpeg_at, sequence: self.sequence, captured_at, size, placeholder: None }
     }
 
-    /// A part nobody else holds, else new memory.
+    /// A part nobody else holds, else new memory. The one used last comes first: it is most likely still in the cache.
     fn take(&mut self) -> BytesMut {
-        for _ in 0..self.parts.len() {
-            // The loop's bound makes this always Some.
-            let Some(part) = self.parts.pop_front() else { break };
-            match part.try_into_mut() {
+        for at in (0..self.parts.len()).rev() {
+            match self.parts.remove(at).try_into_mut() {
                 Ok(part) => return part,
-                // Still being sent; a stalled viewer's is let go for good once the pool is full.
-                Err(part) if self.parts.len() + 1 < Self::KEPT => self.parts.push_back(part),
-                Err(_) => {}
+                // Still being sent.
+                Err(part) => self.parts.insert(at, part),
             }
+        }
+        if self.parts.len() >= Self::KEPT {
+            // A stalled viewer's; it goes when the viewer does.
+            self.parts.remove(0);
         }
         BytesMut::new()
     }

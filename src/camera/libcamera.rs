@@ -205,6 +205,8 @@ impl Drop for Manager {
 fn quieten() {
     if std::env::var_os("LIBCAMERA_LOG_LEVELS").is_none() {
         logging::set_category_level("*", LoggingLevel::Warn);
+        // Only the virtual and software pipelines need it, and what lacks it fails with an error of ours.
+        logging::set_category_level("DmaBufAllocator", LoggingLevel::Fatal);
     }
 }
 

@@ -388,7 +388,8 @@ struct Viewer {
     cadence: Cell<Option<Cadence>>,
     /// When the connection last took something.
     progress: Cell<Instant>,
-    /// Bytes the viewer's host had not acknowledged when that was last looked at.
+    /// Bytes the viewer's host had not acknowledged when that was last looked at; 0 if not since the connection last took
+    /// something.
     unacknowledged: Cell<i32>,
     last_sent: Cell<Instant>,
     /// With `dual_final_frames`: when the last frame is sent again.
@@ -507,6 +508,7 @@ impl Viewer {
                     outgoing.advance(n);
                     sent.bytes += n as u64;
                     self.progress.set(Instant::now());
+                    self.unacknowledged.set(0);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -563,11 +565,18 @@ impl Viewer {
         if !self.blocked.get() {
             return false;
         }
+        if self.unacknowledged.get() == 0 {
+            self.unacknowledged.set(self.send_queue());
+        }
+        if now.saturating_duration_since(self.progress.get()) < timeout {
+            return false;
+        }
         let unacknowledged = self.send_queue();
-        if unacknowledged < self.unacknowledged.replace(unacknowledged) {
+        let stalled = unacknowledged >= self.unacknowledged.replace(unacknowledged);
+        if !stalled {
             self.progress.set(now);
         }
-        now.saturating_duration_since(self.progress.get()) >= timeout
+        stalled
     }
 
     /// Bytes in the kernel's send queue.
