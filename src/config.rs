@@ -168,16 +168,23 @@ impl Config {
 
     /// Checks what no single key can: keys that need each other.
     fn validate(&self) -> Result<(), Rule> {
-        self.camera.validate().map_err(|reason| Rule { section: "camera", reason })?;
-        self.system.validate().map_err(|reason| Rule { section: "system", reason })
+        self.camera.validate().map_err(|reason| Rule { section: Section::Camera, reason })?;
+        self.system.validate().map_err(|reason| Rule { section: Section::System, reason })
     }
 }
 
 /// A violated rule between keys.
 #[derive(Debug)]
 struct Rule {
-    section: &'static str,
+    section: Section,
     reason: String,
+}
+
+/// Sections with rules between their keys.
+#[derive(Clone, Copy, Debug)]
+enum Section {
+    Camera,
+    System,
 }
 
 impl Camera {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::{CameraLayer, Config, EncoderLayer, HttpLayer, LogLayer, Rule, SystemLayer};
+use super::{CameraLayer, Config, EncoderLayer, HttpLayer, LogLayer, Rule, Section, SystemLayer};
 
 /// Where the system's own configuration lies.
 pub const SYSTEM_FILE: &str = "/etc/pinhole/pinhole.yaml";
@@ -105,16 +105,14 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         }
         Ok(whole.validate().err())
     };
-    if let Some(rule) = violated(&with_user)? {
-        let mut without = with_user.clone();
+    while let Some(rule) = violated(&with_user)? {
         match rule.section {
-            "camera" => without.camera = config.camera,
-            _ => without.system = config.system,
+            Section::Camera if with_user.camera != config.camera => with_user.camera = config.camera.clone(),
+            Section::System if with_user.system != config.system => with_user.system = config.system.clone(),
+            // Not the user's file's fault.
+            Section::Camera | Section::System => break,
         }
-        if violated(&without)?.is_none() {
-            problems.push(Problem { at: None, reason: rule.reason }.in_file(user_path).to_string());
-            with_user = without;
-        }
+        problems.push(Problem { at: None, reason: rule.reason }.in_file(user_path).to_string());
     }
     finish(with_user, sources, path, problems)
 }
@@ -182,8 +180,15 @@ fn apply_leniently(config: &mut Config, bytes: &[u8]) -> Vec<Problem> {
         return problems;
     }
     let mut problems = Vec::new();
-    for section in top_level_sections(bytes) {
-        match text_of(&section) {
+    for (number, (lines_before, section)) in top_level_sections(bytes).into_iter().enumerate() {
+        if number >= SECTIONS_MAX || problems.len() >= SECTIONS_MAX {
+            let reason = "nothing from here on was read: too much above is wrong".to_owned();
+            problems.push(Problem { at: Some((lines_before + 1, 1)), reason });
+            break;
+        }
+        // Empty lines in place of what came before, so that errors keep their place.
+        let padded = [vec![b'\n'; lines_before].as_slice(), section].concat();
+        match text_of(&padded) {
             Ok(text) => problems.extend(apply(config, &text)),
             Err(problem) => problems.push(problem),
         }
@@ -191,21 +196,22 @@ fn apply_leniently(config: &mut Config, bytes: &[u8]) -> Vec<Problem> {
     problems
 }
 
-/// Cuts a file at its lines that start in the first column. Each piece has empty lines in place of what came before, so
-/// that errors keep their place.
-fn top_level_sections(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let mut sections: Vec<Vec<u8>> = Vec::new();
+/// There are five sections; a file with many more pieces is something else, and not worth the time to read them all.
+const SECTIONS_MAX: usize = 20;
+
+/// Cuts a file at its lines that start in the first column; each piece with the number of lines before it.
+fn top_level_sections(bytes: &[u8]) -> Vec<(usize, &[u8])> {
+    let mut sections: Vec<(usize, &[u8])> = Vec::new();
+    let (mut start, mut lines_before, mut at) = (0, 0, 0);
     for (number, line) in bytes.split_inclusive(|&b| b == b'\n').enumerate() {
         let opens = line.first().is_some_and(|first| !first.is_ascii_whitespace() && !b"#-]}".contains(first));
-        match sections.last_mut() {
-            Some(section) if !opens => section.extend_from_slice(line),
-            _ => {
-                let mut section = vec![b'\n'; number];
-                section.extend_from_slice(line);
-                sections.push(section);
-            }
+        if opens && at > 0 {
+            sections.push((lines_before, &bytes[start..at]));
+            (start, lines_before) = (at, number);
         }
+        at += line.len();
     }
+    sections.push((lines_before, &bytes[start..]));
     sections
 }
 

@@ -289,6 +289,20 @@ fn of_a_users_file_only_the_wrong_sections_are_left_out() {
 }
 
 #[test]
+fn no_users_file_stops_the_program_or_takes_long() {
+    let (config, problems) = load_user("camera: {source: replay}\nsystem: {wifi: {passphrase: geheim12345}}\n");
+    assert_eq!((config, problems.len()), (Config::default(), 2), "{problems:#?}");
+    for line in ["a\n", "log:\n", "x: [\n", "\u{e4}: {\n", "- a\n", "\"\n"] {
+        let text = line.repeat(60_000 / line.len());
+        let start = std::time::Instant::now();
+        let (config, problems) = load_user(&text);
+        assert_eq!(config, Config::default());
+        assert!((1..=2 * 20 + 1).contains(&problems.len()), "{line:?}: {} problems", problems.len());
+        assert!(start.elapsed() < Duration::from_secs(20), "{line:?} took {:?}", start.elapsed());
+    }
+}
+
+#[test]
 fn layers_lie_over_each_other() {
     let system = file(b"camera: {frame_rate: 10, id: a}\nencoder: {quality: 10}\n");
     let user = file(b"camera: {frame_rate: 20}\n");
