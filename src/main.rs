@@ -11,6 +11,8 @@ const EXIT_CONFIG: u8 = 78;
 const EXIT_USAGE: u8 = 64;
 
 fn main() -> ExitCode {
+    // SAFETY: the program has just begun, with this thread only.
+    unsafe { camera::quieten_libcamera() };
     let arguments = match args::parse() {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -16,7 +16,6 @@ use ::libcamera::control_value::ControlValue;
 use ::libcamera::controls::FrameDurationLimits;
 use ::libcamera::framebuffer::{AsFrameBuffer, FrameMetadataStatus};
 use ::libcamera::framebuffer_allocator::{FrameBuffer, FrameBufferAllocator};
-use ::libcamera::logging::{self, LoggingLevel};
 use ::libcamera::request::{Request, RequestStatus, ReuseFlag};
 use ::libcamera::stream::{Stream, StreamRole};
 use ::libcamera::{geometry, pixel_format, properties};
@@ -158,7 +157,6 @@ impl Manager {
     fn get() -> Result<Self, CameraError> {
         let mut shared = shared();
         if shared.manager.is_none() {
-            quieten();
             let manager = CameraManager::new().map_err(|source| CameraError::Io {
                 id: "(any)".to_owned(),
                 call: "CameraManager::start",
@@ -197,16 +195,6 @@ impl Drop for Manager {
             // Under the lock, for a new one must not start before this one is gone.
             shared.manager = None;
         }
-    }
-}
-
-/// libcamera tells of every camera at every enumeration; the journal of an appliance without one would fill with that.
-/// Whoever sets `LIBCAMERA_LOG_LEVELS` gets what that says.
-fn quieten() {
-    if std::env::var_os("LIBCAMERA_LOG_LEVELS").is_none() {
-        logging::set_category_level("*", LoggingLevel::Warn);
-        // Only the virtual and software pipelines need it, and what lacks it fails with an error of ours.
-        logging::set_category_level("DmaBufAllocator", LoggingLevel::Fatal);
     }
 }
 

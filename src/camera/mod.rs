@@ -204,6 +204,21 @@ pub struct StreamRequest {
     pub orientation: Orientation,
 }
 
+/// Keeps libcamera from filling the journal: it tells of every camera at every enumeration, and an appliance without one
+/// looks for it every two seconds. Of what is left, a missing dma-buf provider shows as an error of ours where it matters.
+/// Whoever sets `LIBCAMERA_LOG_LEVELS` gets what that says. (libcamera's functions for this know no wildcard, and reach
+/// only categories already in use.)
+///
+/// # Safety
+/// To be called before there is a second thread: it sets an environment variable.
+pub unsafe fn quieten_libcamera() {
+    const NAME: &str = "LIBCAMERA_LOG_LEVELS";
+    if std::env::var_os(NAME).is_none() {
+        // SAFETY: nobody else reads or writes the environment, by this function's contract.
+        unsafe { std::env::set_var(NAME, "*:WARN,DmaBufAllocator:FATAL") };
+    }
+}
+
 /// The version of libcamera in use, if this build has it.
 pub fn libcamera_version() -> Option<String> {
     #[cfg(feature = "libcamera")]

@@ -137,6 +137,17 @@ fn a_wrong_name_is_told_with_the_right_ones() {
 }
 
 #[test]
+fn the_journal_is_quiet() {
+    let daemon = start("nowhere", VGA).spawn();
+    // Three attempts or so to open the camera.
+    daemon.wait_for("attempts", |_| daemon.log().contains("no picture") && daemon.get("/healthz").status == 503);
+    std::thread::sleep(Duration::from_secs(2));
+    let log = daemon.log();
+    assert!(log.lines().all(|line| line.starts_with("pinholed: ")), "{log}");
+    assert_eq!(log.matches("no picture").count(), 1, "{log}");
+}
+
+#[test]
 fn an_orientation_it_cannot_do_is_told() {
     let daemon = start("Virtual0", VGA).set("camera.orientation=rotate-180").spawn();
     let reason = daemon.get("/snapshot").header("x-reason").unwrap().to_owned();
