@@ -155,12 +155,13 @@ impl<'a> Capture<'a> {
     }
 
     fn open(&mut self) -> Result<Open, String> {
-        if self.opened_before {
-            self.shared.metrics.reopened.inc();
-        }
         let camera = self.opener.open().map_err(|error| error.to_string())?;
         let info = camera.info().clone();
         let choice = encoder::choose(&self.encoder_config, info.pixel_format).map_err(|error| error.to_string())?;
+        // Attempts that fail are not counted: what is told is how often the camera came back.
+        if self.opened_before {
+            self.shared.metrics.reopened.inc();
+        }
         self.opened_before = true;
         let description = format!(
             "camera {} ({}): {} {} at {} fps, encoder {} ({})",
