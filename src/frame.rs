@@ -16,6 +16,8 @@ pub enum PixelFormat {
     Yuv420,
     /// Two planes: Y, then interleaved U and V at half height (fourcc `NV12`).
     Nv12,
+    /// One plane of Y, U, Y, V: each pair of pixels shares its colour (fourcc `YUYV`).
+    Yuyv,
 }
 
 impl PixelFormat {
@@ -25,6 +27,7 @@ impl PixelFormat {
             Self::Mjpeg => "MJPEG",
             Self::Yuv420 => "YUV420",
             Self::Nv12 => "NV12",
+            Self::Yuyv => "YUYV",
         }
     }
 }
@@ -144,6 +147,26 @@ impl<'a> RawFrame<'a> {
     pub fn plane(&self, index: usize) -> Option<&Plane<'a>> {
         self.planes.get(index)?.as_ref()
     }
+}
+
+/// A plane to draw on; see [`Plane`].
+#[derive(Debug)]
+pub struct PlaneMut<'a> {
+    /// The plane's bytes.
+    pub data: &'a mut [u8],
+    /// Bytes from the start of a row to the start of the next.
+    pub stride: usize,
+}
+
+/// A raw frame lent for drawing on it before it is encoded.
+#[derive(Debug)]
+pub struct RawFrameMut<'a> {
+    /// Layout of `planes`.
+    pub pixel_format: PixelFormat,
+    /// Picture size.
+    pub size: Size,
+    /// The planes there are, in the order of the format.
+    pub planes: [Option<PlaneMut<'a>>; 3],
 }
 
 /// A finished picture: one JPEG in the middle of one ready multipart part, immutable and shared by all viewers.

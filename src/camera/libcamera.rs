@@ -603,6 +603,8 @@ fn negotiate(
         Orientation::Rotate180 => lc::Orientation::Rotate180,
         Orientation::MirrorHorizontal => lc::Orientation::Rotate0Mirror,
         Orientation::MirrorVertical => lc::Orientation::Rotate180Mirror,
+        Orientation::Rotate90 => lc::Orientation::Rotate90,
+        Orientation::Rotate270 => lc::Orientation::Rotate270,
     };
     let mut refused = Vec::new();
     for (wanted, name) in CANDIDATES {
@@ -708,6 +710,7 @@ fn layout(
             &[(stride, width, height), (stride / 2, half_width, half_height), (stride / 2, half_width, half_height)]
         }
         PixelFormat::Nv12 => &[(stride, width, height), (stride, half_width * 2, half_height)],
+        PixelFormat::Yuyv => &[(stride, half_width * 4, height)],
     };
     let mut divided = Vec::new();
     let given = match planes {

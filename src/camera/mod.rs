@@ -165,7 +165,7 @@ impl Opener {
                 Box::new(TestPattern::new(script.size.unwrap_or(size), rate, script.frames + 1))
             }
             config::Source::Replay => Box::new(Replay::open(Path::new(&config.replay.path), rate)?),
-            config::Source::Auto | config::Source::Libcamera => return open_libcamera(config),
+            config::Source::Auto | config::Source::Libcamera | config::Source::V4l2 => return open_libcamera(config),
         };
         if config.faults.is_empty() {
             Ok(camera)

@@ -106,6 +106,9 @@ pub fn choose(config: &config::Encoder, format: PixelFormat) -> Result<Choice, E
             format,
             remedy: "set encoder.kind to auto, or use a camera that delivers MJPEG",
         }),
+        (config::EncoderKind::V4l2M2m, format) => {
+            Err(EncodeError::WrongFormat { encoder: "v4l2-m2m", format, remedy: "set encoder.kind to auto" })
+        }
         (ConfiguredSoftware, PixelFormat::Mjpeg) => Err(EncodeError::WrongFormat {
             encoder: "software",
             format,

@@ -99,7 +99,7 @@ impl Encoder for Software {
                 take_apart(uv, half_width, half_height, u, v);
                 [luma, (u.as_slice(), half_width), (v.as_slice(), half_width)]
             }
-            PixelFormat::Mjpeg => {
+            PixelFormat::Mjpeg | PixelFormat::Yuyv => {
                 return Err(EncodeError::WrongFormat {
                     encoder: self.kind(),
                     format: frame.pixel_format,
