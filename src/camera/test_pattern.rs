@@ -3,6 +3,7 @@
 //! The frame number is also there for programs: along the bottom edge 32 blocks tell its bits, most significant left,
 //! white for 1. [`read_frame_number`] reads them back from a decoded picture.
 
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, SystemTime};
 
 use super::pace::Pace;
@@ -60,6 +61,8 @@ impl TestPattern {
             frame_rate,
             buffer_count: 1,
             paced: true,
+            dma_buf_offsets: None,
+            turns: false,
         };
         Self {
             info,
@@ -157,8 +160,12 @@ impl Camera for TestPattern {
         &self.info
     }
 
-    fn acquire(&mut self, timeout: Duration) -> Result<Option<BufferIndex>, CameraError> {
-        let Some(due) = self.pace.wait(timeout) else { return Ok(None) };
+    fn acquire(
+        &mut self,
+        timeout: Duration,
+        also: Option<BorrowedFd<'_>>,
+    ) -> Result<Option<BufferIndex>, CameraError> {
+        let Some(due) = self.pace.wait(timeout, also) else { return Ok(None) };
         self.captured_at = due;
         self.draw();
         Ok(Some(BufferIndex(0)))
@@ -186,7 +193,7 @@ mod tests {
         for (width, height) in [(64, 48), (641, 479), (1280, 720), (99, 16), (2048, 64)] {
             let size = Size { width, height };
             let mut camera = TestPattern::new(size, 120.0, 0xdead_beef);
-            let buffer = camera.acquire(Duration::from_secs(1)).unwrap().unwrap();
+            let buffer = camera.acquire(Duration::from_secs(1), None).unwrap().unwrap();
             let frame = camera.view(buffer);
             let luma = frame.plane(0).unwrap();
             assert_eq!(read_frame_number(luma.data, luma.stride, size), Some(0xdead_beef), "{size}");
@@ -194,7 +201,7 @@ mod tests {
         }
         for (width, height) in [(16, 16), (17, 16), (16, 8192), (8192, 17)] {
             let mut camera = TestPattern::new(Size { width, height }, 120.0, 1);
-            assert!(camera.acquire(Duration::from_secs(1)).unwrap().is_some());
+            assert!(camera.acquire(Duration::from_secs(1), None).unwrap().is_some());
         }
     }
 
@@ -204,7 +211,7 @@ mod tests {
         let mut camera = TestPattern::new(size, 120.0, 1);
         let mut pictures = Vec::new();
         for _ in 0..3 {
-            let buffer = camera.acquire(Duration::from_secs(1)).unwrap().unwrap();
+            let buffer = camera.acquire(Duration::from_secs(1), None).unwrap().unwrap();
             let frame = camera.view(buffer);
             pictures.push((frame.sequence, frame.plane(0).unwrap().data.to_vec()));
             camera.queue(buffer).unwrap();

@@ -1,0 +1,441 @@
+//! V4L2 devices: what the camera source and the hardware encoder have in common, over the ioctls of crate `v4l2r`.
+//!
+//! Only what both need, in the kernel's words; nothing here allocates per frame.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use v4l2r::bindings;
+pub use v4l2r::ioctl::PlaneMapping;
+use v4l2r::ioctl::{self, BufferFlags, Capability, IntoErrno, UncheckedV4l2Buffer};
+pub use v4l2r::memory::MemoryType;
+pub use v4l2r::{Format, PixelFormat as Fourcc, PlaneLayout, QueueType};
+
+use crate::frame::{MonotonicTime, PixelFormat};
+
+/// Device nodes are `/dev/video0` to this one: `VIDEO_NUM_DEVICES` of the kernel's `v4l2-dev.c`.
+const NODE_MAX: u32 = 255;
+
+/// The paths V4L2 devices can have, whether or not they are there.
+pub fn node_paths() -> impl Iterator<Item = PathBuf> {
+    (0..=NODE_MAX).map(|number| PathBuf::from(format!("/dev/video{number}")))
+}
+
+/// V4L2's code for a format.
+pub fn fourcc(format: PixelFormat) -> Fourcc {
+    Fourcc::from_fourcc(match format {
+        PixelFormat::Mjpeg => b"MJPG",
+        PixelFormat::Yuv420 => b"YU12",
+        PixelFormat::Nv12 => b"NV12",
+        PixelFormat::Yuyv => b"YUYV",
+    })
+}
+
+/// A call to a device that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{call} failed for {path}: {source}")]
+pub struct V4l2Error {
+    /// The device's path.
+    pub path: String,
+    /// The call, as the kernel's documentation names it.
+    pub call: &'static str,
+    /// The errno.
+    pub source: io::Error,
+}
+
+impl V4l2Error {
+    /// The error's number.
+    pub fn errno(&self) -> i32 {
+        self.source.raw_os_error().unwrap_or(libc::EIO)
+    }
+}
+
+/// A buffer taken from a queue.
+#[derive(Clone, Copy, Debug)]
+pub struct Dequeued {
+    /// Its index in the queue.
+    pub index: usize,
+    /// Bytes from its start to the end of what it holds.
+    pub bytes_used: usize,
+    /// Where what it holds begins.
+    pub data_offset: usize,
+    /// The driver's frame number.
+    pub sequence: u32,
+    /// The driver's time stamp, or the one that was queued with the frame (encoders copy it).
+    pub timestamp: MonotonicTime,
+    /// The driver says that the data is damaged.
+    pub has_error: bool,
+    /// The last buffer of the stream.
+    pub is_last: bool,
+}
+
+/// What a buffer is queued with.
+#[derive(Clone, Copy, Debug)]
+pub enum Payload {
+    /// Nothing: the device fills its own memory.
+    Empty,
+    /// Our data in the device's memory.
+    Mmap {
+        /// How much.
+        bytes_used: usize,
+    },
+    /// Our data in a dma-buf.
+    DmaBuf {
+        /// The dma-buf.
+        fd: RawFd,
+        /// Bytes from its start to the end of the data.
+        bytes_used: usize,
+    },
+}
+
+/// An open device node.
+#[derive(Debug)]
+pub struct Device {
+    file: File,
+    path: PathBuf,
+}
+
+impl Device {
+    /// Opens a node; calls on it do not block.
+    pub fn open(path: &Path) -> Result<Self, V4l2Error> {
+        let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(
+            |source| V4l2Error { path: path.display().to_string(), call: "open", source },
+        )?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A number as an error of this device.
+    fn failed<E: IntoErrno>(&self, call: &'static str) -> impl FnOnce(E) -> V4l2Error + '_ {
+        move |error| self.error(call, io::Error::from_raw_os_error(error.into_errno()))
+    }
+
+    /// An error of this device.
+    pub fn error(&self, call: &'static str, source: io::Error) -> V4l2Error {
+        V4l2Error { path: self.path.display().to_string(), call, source }
+    }
+
+    /// Driver, card and capabilities.
+    pub fn capability(&self) -> Result<Capability, V4l2Error> {
+        ioctl::querycap(&self.file).map_err(self.failed("VIDIOC_QUERYCAP"))
+    }
+
+    /// The formats a queue offers.
+    pub fn formats(&self, queue: QueueType) -> Vec<Fourcc> {
+        ioctl::FormatIterator::new(&self.file, queue).map(|description| description.pixelformat).collect()
+    }
+
+    /// Asks for a format. What the driver makes of it comes back.
+    pub fn set_format(&mut self, queue: QueueType, format: &Format) -> Result<Format, V4l2Error> {
+        let mut raw = bindings::v4l2_format { type_: queue as u32, ..Default::default() };
+        let field = bindings::v4l2_field_V4L2_FIELD_NONE;
+        if queue.is_multiplanar() {
+            let mut pix = bindings::v4l2_pix_format_mplane {
+                width: format.width,
+                height: format.height,
+                pixelformat: format.pixelformat.to_u32(),
+                field,
+                num_planes: 1,
+                ..Default::default()
+            };
+            // A JPEG holds full-range BT.601; what the camera delivers is asked to be that as well.
+            pix.colorspace = bindings::v4l2_colorspace_V4L2_COLORSPACE_JPEG;
+            if let Some(plane) = format.plane_fmt.first() {
+                pix.plane_fmt[0].bytesperline = plane.bytesperline;
+                pix.plane_fmt[0].sizeimage = plane.sizeimage;
+            }
+            raw.fmt.pix_mp = pix;
+        } else {
+            raw.fmt.pix = bindings::v4l2_pix_format {
+                width: format.width,
+                height: format.height,
+                pixelformat: format.pixelformat.to_u32(),
+                field,
+                bytesperline: format.plane_fmt.first().map_or(0, |plane| plane.bytesperline),
+                sizeimage: format.plane_fmt.first().map_or(0, |plane| plane.sizeimage),
+                ..Default::default()
+            };
+        }
+        let granted = ioctl::s_fmt(&mut self.file, raw);
+        granted.map_err(self.failed("VIDIOC_S_FMT"))
+    }
+
+    /// Asks for a frame rate, in frames per second. The granted one comes back, or `None` where the driver has none.
+    pub fn set_frame_rate(&self, queue: QueueType, rate: f64) -> Option<f64> {
+        let mut parm = bindings::v4l2_streamparm { type_: queue as u32, ..Default::default() };
+        let interval = bindings::v4l2_fract { numerator: 1000, denominator: (rate * 1000.0).round() as u32 };
+        let is_output = matches!(queue, QueueType::VideoOutput | QueueType::VideoOutputMplane);
+        if is_output {
+            parm.parm.output = bindings::v4l2_outputparm { timeperframe: interval, ..Default::default() };
+        } else {
+            parm.parm.capture = bindings::v4l2_captureparm { timeperframe: interval, ..Default::default() };
+        }
+        let granted: bindings::v4l2_streamparm = ioctl::s_parm(&self.file, parm).ok()?;
+        // SAFETY: the driver filled the member that belongs to the queue's direction; both hold plain numbers.
+        let interval = unsafe {
+            if is_output { granted.parm.output.timeperframe } else { granted.parm.capture.timeperframe }
+        };
+        (interval.numerator > 0).then(|| f64::from(interval.denominator) / f64::from(interval.numerator))
+    }
+
+    /// Sets the visible part of what is encoded.
+    pub fn set_crop(&self, width: u32, height: u32) -> Result<(), V4l2Error> {
+        let wanted = v4l2r::Rect::new(0, 0, width, height);
+        let granted: v4l2r::Rect = ioctl::s_selection(
+            &self.file,
+            // Not the MPLANE type, on either kind of queue: VIDIOC_G_SELECTION's documentation.
+            ioctl::SelectionType::Output,
+            ioctl::SelectionTarget::Crop,
+            bindings::v4l2_rect { left: 0, top: 0, width, height },
+            ioctl::SelectionFlags::empty(),
+        )
+        .map_err(self.failed("VIDIOC_S_SELECTION"))?;
+        if granted == wanted {
+            Ok(())
+        } else {
+            Err(self.error("VIDIOC_S_SELECTION", io::Error::other(format!("it crops to {granted:?}"))))
+        }
+    }
+
+    /// Allocates buffers; their number comes back, 0 with `count` 0, which frees them.
+    pub fn request_buffers(&self, queue: QueueType, memory: MemoryType, count: u32) -> Result<usize, V4l2Error> {
+        ioctl::reqbufs(&self.file, queue, memory, count)
+            .map_err(self.failed("VIDIOC_REQBUFS"))
+    }
+
+    /// Maps a buffer of ours into memory.
+    pub fn map(&self, queue: QueueType, index: usize) -> Result<PlaneMapping, V4l2Error> {
+        let buffer: ioctl::QueryBuffer =
+            ioctl::querybuf(&self.file, queue, index).map_err(self.failed("VIDIOC_QUERYBUF"))?;
+        let [plane] = buffer.planes.as_slice() else {
+            let reason = format!("a buffer of {} planes, 1 is supported", buffer.planes.len());
+            return Err(self.error("VIDIOC_QUERYBUF", io::Error::other(reason)));
+        };
+        ioctl::mmap(&self.file, plane.mem_offset, plane.length).map_err(self.failed("mmap"))
+    }
+
+    /// A buffer of ours as a dma-buf, for another device.
+    pub fn export(&self, queue: QueueType, index: usize) -> Result<OwnedFd, V4l2Error> {
+        ioctl::expbuf(&self.file, queue, index, 0, ioctl::ExpbufFlags::CLOEXEC | ioctl::ExpbufFlags::RDONLY)
+            .map_err(self.failed("VIDIOC_EXPBUF"))
+    }
+
+    /// Gives a buffer to the device.
+    pub fn queue(
+        &self,
+        queue: QueueType,
+        index: usize,
+        payload: Payload,
+        timestamp: Option<MonotonicTime>,
+    ) -> Result<(), V4l2Error> {
+        let mut buffer = UncheckedV4l2Buffer::new_for_querybuf(queue, Some(index as u32));
+        let (memory, bytes_used) = match payload {
+            Payload::Empty => (MemoryType::Mmap, 0),
+            Payload::Mmap { bytes_used } => (MemoryType::Mmap, bytes_used),
+            Payload::DmaBuf { bytes_used, .. } => (MemoryType::DmaBuf, bytes_used),
+        };
+        let raw = &mut buffer.0;
+        raw.memory = memory as u32;
+        raw.field = bindings::v4l2_field_V4L2_FIELD_NONE;
+        if let Some(timestamp) = timestamp {
+            let since = timestamp.since(MonotonicTime::from_nanos(0));
+            // On the Pi both are 32 bits wide, elsewhere 64; CLOCK_MONOTONIC fits for 68 years.
+            raw.timestamp.tv_sec = since.as_secs() as _;
+            raw.timestamp.tv_usec = since.subsec_micros() as _;
+            raw.flags = bindings::V4L2_BUF_FLAG_TIMESTAMP_COPY;
+        }
+        if let Some(planes) = &mut buffer.1 {
+            raw.length = 1;
+            planes[0].bytesused = bytes_used as u32;
+            if let Payload::DmaBuf { fd, .. } = payload {
+                planes[0].m.fd = fd;
+            }
+        } else {
+            raw.bytesused = bytes_used as u32;
+            if let Payload::DmaBuf { fd, .. } = payload {
+                raw.m.fd = fd;
+            }
+        }
+        // A length of 0 means all of a dma-buf (vb2's __prepare_dmabuf).
+        ioctl::qbuf::<_, ()>(&self.file, buffer).map_err(self.failed("VIDIOC_QBUF"))
+    }
+
+    /// Takes a finished buffer back; `None` if none is finished.
+    ///
+    /// # Errors
+    /// `EPIPE` after the last buffer of a stream that ended.
+    pub fn dequeue(&self, queue: QueueType) -> Result<Option<Dequeued>, V4l2Error> {
+        let buffer: UncheckedV4l2Buffer = match ioctl::dqbuf(&self.file, queue) {
+            Ok(buffer) => buffer,
+            Err(error) => {
+                let errno = error.into_errno();
+                if errno == libc::EAGAIN || errno == libc::EINTR {
+                    return Ok(None);
+                }
+                return Err(self.error("VIDIOC_DQBUF", io::Error::from_raw_os_error(errno)));
+            }
+        };
+        let raw = &buffer.0;
+        let flags = BufferFlags::from_bits_truncate(raw.flags);
+        let (bytes_used, data_offset) = match &buffer.1 {
+            Some(planes) => (planes[0].bytesused, planes[0].data_offset),
+            None => (raw.bytesused, 0),
+        };
+        let stamp = Duration::from_secs(u64::try_from(raw.timestamp.tv_sec).unwrap_or(0))
+            + Duration::from_micros(u64::try_from(raw.timestamp.tv_usec).unwrap_or(0));
+        Ok(Some(Dequeued {
+            index: raw.index as usize,
+            bytes_used: bytes_used as usize,
+            data_offset: data_offset as usize,
+            sequence: raw.sequence,
+            timestamp: MonotonicTime::from_nanos(stamp.as_nanos() as u64),
+            has_error: flags.contains(BufferFlags::ERROR),
+            is_last: flags.contains(BufferFlags::LAST),
+        }))
+    }
+
+    /// Starts a queue.
+    pub fn stream_on(&self, queue: QueueType) -> Result<(), V4l2Error> {
+        ioctl::streamon(&self.file, queue).map_err(self.failed("VIDIOC_STREAMON"))
+    }
+
+    /// Stops a queue: all its buffers are ours again.
+    pub fn stream_off(&self, queue: QueueType) -> Result<(), V4l2Error> {
+        ioctl::streamoff(&self.file, queue).map_err(self.failed("VIDIOC_STREAMOFF"))
+    }
+
+    /// What is known of a control.
+    pub fn query_control(&self, id: u32) -> Option<bindings::v4l2_query_ext_ctrl> {
+        ioctl::query_ext_ctrl(&self.file, ioctl::CtrlId::new(id).ok()?, ioctl::QueryCtrlFlags::empty()).ok()
+    }
+
+    /// All controls, in the driver's order.
+    pub fn controls(&self) -> Vec<bindings::v4l2_query_ext_ctrl> {
+        let mut all: Vec<bindings::v4l2_query_ext_ctrl> = Vec::new();
+        let mut last = 0;
+        while let Ok(id) = ioctl::CtrlId::new(last)
+            && let Ok(control) =
+                ioctl::query_ext_ctrl::<bindings::v4l2_query_ext_ctrl>(&self.file, id, ioctl::QueryCtrlFlags::NEXT)
+        {
+            // Ids grow; a driver that does not keep to that must not keep us here.
+            if control.id <= last {
+                break;
+            }
+            last = control.id;
+            all.push(control);
+        }
+        all
+    }
+
+    /// A menu control's entry: its number for integer menus, its name for others. `None` for one that is not offered.
+    pub fn menu_entry(&self, id: u32, index: u32, is_integer: bool) -> Option<String> {
+        let entry: bindings::v4l2_querymenu = ioctl::querymenu(&self.file, id, index).ok()?;
+        // SAFETY: the kind of menu says which member of the union the driver filled; both are plain bytes. The struct is
+        // packed, so they are copied out.
+        unsafe {
+            if is_integer {
+                let value = entry.__bindgen_anon_1.value;
+                return Some(value.to_string());
+            }
+            let name = entry.__bindgen_anon_1.name;
+            Some(until_zero(&name))
+        }
+    }
+
+    /// A control's value; for a wide one 64 bits.
+    pub fn control(&self, id: u32, is_wide: bool) -> Result<i64, V4l2Error> {
+        if !is_wide {
+            return Ok(i64::from(ioctl::g_ctrl(&self.file, id).map_err(self.failed("VIDIOC_G_CTRL"))?));
+        }
+        let mut control = bindings::v4l2_ext_control { id, ..Default::default() };
+        ioctl::g_ext_ctrls(&self.file, ioctl::CtrlWhich::Current, std::slice::from_mut(&mut control))
+            .map_err(|error| self.failed("VIDIOC_G_EXT_CTRLS")(error.error))?;
+        // SAFETY: a 64-bit control is asked for, so the driver filled this member; it is a plain number.
+        Ok(unsafe { control.__bindgen_anon_1.value64 })
+    }
+
+    /// Sets a control.
+    pub fn set_control(&self, id: u32, value: i64, is_wide: bool) -> Result<(), V4l2Error> {
+        if !is_wide {
+            let value = value.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
+            return ioctl::s_ctrl(&self.file, id, value).map(drop).map_err(self.failed("VIDIOC_S_CTRL"));
+        }
+        let mut control = bindings::v4l2_ext_control { id, ..Default::default() };
+        control.__bindgen_anon_1.value64 = value;
+        ioctl::s_ext_ctrls(&self.file, ioctl::CtrlWhich::Current, std::slice::from_mut(&mut control))
+            .map_err(|error| self.failed("VIDIOC_S_EXT_CTRLS")(error.error))
+    }
+}
+
+impl AsFd for Device {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// A C string in a fixed array.
+pub fn until_zero(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned()
+}
+
+/// `struct dma_buf_sync` of `linux/dma-buf.h`.
+#[repr(C)]
+struct DmaBufSync {
+    flags: u64,
+}
+
+const DMA_BUF_IOCTL_SYNC: libc::Ioctl = 0x4008_6200;
+
+/// The processor begins to read a dma-buf.
+pub const SYNC_START_READ: u64 = 1;
+/// It has read it.
+pub const SYNC_END_READ: u64 = 1 | 4;
+/// The processor begins to read and write a dma-buf.
+pub const SYNC_START_WRITE: u64 = 3;
+/// It has written it.
+pub const SYNC_END_WRITE: u64 = 3 | 4;
+
+/// Tells the kernel that the processor starts or ends an access to a dma-buf, so that its cache is right.
+pub fn dma_buf_sync(dma_buf: BorrowedFd<'_>, flags: u64) -> io::Result<()> {
+    let argument = DmaBufSync { flags };
+    loop {
+        // SAFETY: the descriptor is open and the argument is the struct this ioctl reads.
+        if unsafe { libc::ioctl(dma_buf.as_raw_fd(), DMA_BUF_IOCTL_SYNC, &raw const argument) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if !matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) {
+            return Err(error);
+        }
+    }
+}
+
+/// What [`wait`] found on one descriptor: `POLLIN`, `POLLERR` …
+pub type Events = libc::c_short;
+
+/// Waits until one of two descriptors is readable (or in error), at most for `timeout`. Interrupted by a signal it
+/// returns as if the time were over. Gives what happened to each.
+pub fn wait(first: Option<BorrowedFd<'_>>, second: Option<BorrowedFd<'_>>, timeout: Duration) -> (Events, Events) {
+    // poll passes over descriptors below 0.
+    let entry = |fd: Option<BorrowedFd<'_>>| libc::pollfd {
+        fd: fd.map_or(-1, |fd| fd.as_raw_fd()),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let mut entries = [entry(first), entry(second)];
+    let since_zero = libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos() as _ };
+    // SAFETY: two initialised entries and a time that outlive the call; no signal mask.
+    let result = unsafe { libc::ppoll(entries.as_mut_ptr(), 2, &raw const since_zero, std::ptr::null()) };
+    if result <= 0 {
+        return (0, 0);
+    }
+    (entries[0].revents, entries[1].revents)
+}
