@@ -6,6 +6,8 @@ use crate::jpeg::JpegError;
 
 mod passthrough;
 mod software;
+mod turbo;
+pub mod turn;
 
 pub use passthrough::Passthrough;
 pub use software::Software;
