@@ -17,7 +17,7 @@ const HD: Size = Size { width: 1280, height: 720 };
 
 fn jpeg_720p() -> Vec<u8> {
     let mut camera = TestPattern::new(HD, 120.0, 1);
-    let buffer = camera.acquire(std::time::Duration::from_secs(1)).ok().flatten().expect("a test pattern");
+    let buffer = camera.acquire(std::time::Duration::from_secs(1), None).ok().flatten().expect("a test pattern");
     let frame = camera.view(buffer);
     Software::new(80).expect("an encoder").encode(&frame).expect("a picture").pieces.concat()
 }

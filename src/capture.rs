@@ -16,7 +16,7 @@ use crate::camera::control::{self, Control};
 use crate::camera::{BufferIndex, Camera, CameraInfo, Opener};
 use crate::config::{self, Config, Orientation};
 use crate::encoder::turn::JpegTurner;
-use crate::encoder::v4l2_m2m::{Event, M2m, Submitted};
+use crate::encoder::v4l2_m2m::{Event, Submitted};
 use crate::encoder::{self, Choice, EncodeError, Encoded, Engine, Hardware};
 use crate::frame::{MonotonicTime, PartPool, PixelFormat, Size};
 use crate::health::{Health, State};
@@ -127,9 +127,7 @@ impl Shared {
 /// `notes` are shown below the reason on placeholders: what is wrong with the configuration.
 pub fn spawn(config: &Config, notes: Vec<String>, shared: Arc<Shared>) -> std::io::Result<std::thread::JoinHandle<()>> {
     let config = config.clone();
-    std::thread::Builder::new()
-        .name("capture".to_owned())
-        .spawn(move || Capture::new(&config, notes, &shared).run())
+    std::thread::Builder::new().name("capture".to_owned()).spawn(move || Capture::new(&config, notes, &shared).run())
 }
 
 struct Capture<'a> {
@@ -269,7 +267,10 @@ impl<'a> Capture<'a> {
         let choice = encoder::choose(
             &self.encoder_config,
             &info,
-            encoder::Extras { orientation, reencode: !self.overlay_config.text.is_empty() && self.overlay_config.reencode },
+            encoder::Extras {
+                orientation,
+                reencode: !self.overlay_config.text.is_empty() && self.overlay_config.reencode,
+            },
             &mut self.hardware,
         )
         .map_err(|error| error.to_string())?;

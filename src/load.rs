@@ -28,7 +28,14 @@ pub struct Load {
 impl Load {
     /// At most `percent` of one core.
     pub fn new(percent: u32) -> Self {
-        Self { share: f64::from(percent) / 100.0, times: [Duration::MAX; WINDOW], frames: 0, pause: Duration::ZERO, due: None, told: None }
+        Self {
+            share: f64::from(percent) / 100.0,
+            times: [Duration::MAX; WINDOW],
+            frames: 0,
+            pause: Duration::ZERO,
+            due: None,
+            told: None,
+        }
     }
 
     /// True if a frame may be encoded now.

@@ -102,9 +102,12 @@ pub struct Device {
 impl Device {
     /// Opens a node; calls on it do not block.
     pub fn open(path: &Path) -> Result<Self, V4l2Error> {
-        let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(
-            |source| V4l2Error { path: path.display().to_string(), call: "open", source },
-        )?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)
+            .map_err(|source| V4l2Error { path: path.display().to_string(), call: "open", source })?;
         Ok(Self { file, path: path.to_owned() })
     }
 
@@ -180,9 +183,8 @@ impl Device {
         }
         let granted: bindings::v4l2_streamparm = ioctl::s_parm(&self.file, parm).ok()?;
         // SAFETY: the driver filled the member that belongs to the queue's direction; both hold plain numbers.
-        let interval = unsafe {
-            if is_output { granted.parm.output.timeperframe } else { granted.parm.capture.timeperframe }
-        };
+        let interval =
+            unsafe { if is_output { granted.parm.output.timeperframe } else { granted.parm.capture.timeperframe } };
         (interval.numerator > 0).then(|| f64::from(interval.denominator) / f64::from(interval.numerator))
     }
 
@@ -207,8 +209,7 @@ impl Device {
 
     /// Allocates buffers; their number comes back, 0 with `count` 0, which frees them.
     pub fn request_buffers(&self, queue: QueueType, memory: MemoryType, count: u32) -> Result<usize, V4l2Error> {
-        ioctl::reqbufs(&self.file, queue, memory, count)
-            .map_err(self.failed("VIDIOC_REQBUFS"))
+        ioctl::reqbufs(&self.file, queue, memory, count).map_err(self.failed("VIDIOC_REQBUFS"))
     }
 
     /// Maps a buffer of ours into memory.

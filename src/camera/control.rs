@@ -136,7 +136,16 @@ impl Value {
 
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.to_json())
+        let list = |f: &mut fmt::Formatter<'_>, values: &mut dyn Iterator<Item = String>| {
+            write!(f, "[{}]", values.collect::<Vec<_>>().join(","))
+        };
+        match self {
+            // 1 and 0.1, not 1.0 and 0.10000000149011612.
+            Self::Float(value) => write!(f, "{}", *value as f32),
+            Self::Parts(values) => list(f, &mut values.iter().map(ToString::to_string)),
+            Self::List(values) => list(f, &mut values.iter().map(ToString::to_string)),
+            other => write!(f, "{}", other.to_json()),
+        }
     }
 }
 
@@ -159,9 +168,8 @@ pub struct Refusal {
 /// Names of controls are compared without case, spaces and punctuation: `exposure-time-absolute` is
 /// `Exposure Time, Absolute`.
 pub fn is_same_name(one: &str, other: &str) -> bool {
-    let plain = |name: &str| -> String {
-        name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
-    };
+    let plain =
+        |name: &str| -> String { name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect() };
     plain(one) == plain(other)
 }
 
@@ -291,7 +299,8 @@ impl Control {
             },
             Kind::Integer => {
                 // 5.0 is whole.
-                let as_whole = whole().or_else(|| number().filter(|n| n.fract() == 0.0 && n.abs() < 9e15).map(|n| n as i64));
+                let as_whole =
+                    whole().or_else(|| number().filter(|n| n.fract() == 0.0 && n.abs() < 9e15).map(|n| n as i64));
                 let Some(value) = as_whole else { return Err(format!("must be a whole number, got {json}")) };
                 in_range(value as f64, min.as_ref(), max.as_ref(), json)?;
                 if let (true, Some(Value::Integer(min))) = (self.step > 1, &min)
@@ -352,14 +361,16 @@ impl Control {
                     && inner[0] + inner[2] <= outer[0] + outer[2]
                     && inner[1] + inner[3] <= outer[1] + outer[3]
             }
-            (Value::Parts(outer), Value::Parts(inner), _) => inner.iter().zip(outer).all(|(inner, outer)| inner <= outer),
+            (Value::Parts(outer), Value::Parts(inner), _) => {
+                inner.iter().zip(outer).all(|(inner, outer)| inner <= outer)
+            }
             _ => true,
         };
         let large_enough = |least: &Value| match (least, &value, self.kind) {
-            (Value::Parts(least), Value::Parts(inner), Kind::Rectangle) => {
-                inner[2] >= least[2] && inner[3] >= least[3]
+            (Value::Parts(least), Value::Parts(inner), Kind::Rectangle) => inner[2] >= least[2] && inner[3] >= least[3],
+            (Value::Parts(least), Value::Parts(inner), _) => {
+                inner.iter().zip(least).all(|(inner, least)| inner >= least)
             }
-            (Value::Parts(least), Value::Parts(inner), _) => inner.iter().zip(least).all(|(inner, least)| inner >= least),
             _ => true,
         };
         match (min, max) {

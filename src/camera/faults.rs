@@ -69,11 +69,7 @@ impl Camera for Faulty {
         self.inner.info()
     }
 
-    fn acquire(
-        &mut self,
-        timeout: Duration,
-        also: Option<BorrowedFd<'_>>,
-    ) -> Result<Option<BufferIndex>, CameraError> {
+    fn acquire(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<Option<BufferIndex>, CameraError> {
         let script = Rc::clone(&self.script);
         let mut script = script.borrow_mut();
         let script = &mut *script;

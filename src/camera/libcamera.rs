@@ -436,11 +436,7 @@ impl Camera for LibcameraSource {
         &self.info
     }
 
-    fn acquire(
-        &mut self,
-        timeout: Duration,
-        also: Option<BorrowedFd<'_>>,
-    ) -> Result<Option<BufferIndex>, CameraError> {
+    fn acquire(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<Option<BufferIndex>, CameraError> {
         let mut passed_over = 0;
         if let Some(pace) = &mut self.pace {
             if pace.wait(timeout, also).is_none() {
@@ -669,7 +665,10 @@ fn negotiate(
             status = configuration.validate();
             if configuration.orientation() != lc::Orientation::Rotate0 {
                 // A sensor mounted sideways is better than none.
-                log::warn!("camera {id} cannot deliver an upright picture: it offers {:?}", configuration.orientation());
+                log::warn!(
+                    "camera {id} cannot deliver an upright picture: it offers {:?}",
+                    configuration.orientation()
+                );
             }
         }
         let Some(stream) = configuration.get(0) else { continue };
@@ -758,16 +757,16 @@ fn describe_controls(map: &::libcamera::control::ControlInfoMap) -> Vec<Control>
                     _ => None,
                 })
                 .collect();
-            let options: Vec<(i64, String)> = options
-                .into_iter()
-                .filter(|(value, _)| offered.is_empty() || offered.contains(value))
-                .collect();
+            let options: Vec<(i64, String)> =
+                options.into_iter().filter(|(value, _)| offered.is_empty() || offered.contains(value)).collect();
             let kind = match id.control_type() {
                 ControlType::Bool => Kind::Boolean,
                 ControlType::Int32 | ControlType::Byte if !options.is_empty() => Kind::Enum,
-                ControlType::Byte | ControlType::Uint16 | ControlType::Uint32 | ControlType::Int32 | ControlType::Int64 => {
-                    Kind::Integer
-                }
+                ControlType::Byte
+                | ControlType::Uint16
+                | ControlType::Uint32
+                | ControlType::Int32
+                | ControlType::Int64 => Kind::Integer,
                 ControlType::Float => Kind::Float,
                 ControlType::String => Kind::String,
                 ControlType::Rectangle => Kind::Rectangle,
@@ -813,9 +812,9 @@ fn from_libcamera(value: &ControlValue) -> Option<Value> {
         ControlValue::Int64(values) => all(values, |value| Value::Integer(*value)),
         ControlValue::Float(values) => all(values, |value| Value::Float(f64::from(*value))),
         ControlValue::String(values) => all(values, |value| Value::Text(value.clone())),
-        ControlValue::Rectangle(values) => all(values, |r| {
-            Value::Parts(vec![i64::from(r.x), i64::from(r.y), i64::from(r.width), i64::from(r.height)])
-        }),
+        ControlValue::Rectangle(values) => {
+            all(values, |r| Value::Parts(vec![i64::from(r.x), i64::from(r.y), i64::from(r.width), i64::from(r.height)]))
+        }
         ControlValue::Size(values) => {
             all(values, |size| Value::Parts(vec![i64::from(size.width), i64::from(size.height)]))
         }
@@ -841,7 +840,10 @@ fn to_libcamera(control: &Control, value: &Value) -> Option<ControlValue> {
     Some(match ControlId::from_id(control.id)?.control_type() {
         ControlType::None => return None,
         ControlType::Bool => ControlValue::Bool(
-            values.iter().map(|value| if let Value::Bool(value) = value { Some(*value) } else { None }).collect::<Option<_>>()?,
+            values
+                .iter()
+                .map(|value| if let Value::Bool(value) = value { Some(*value) } else { None })
+                .collect::<Option<_>>()?,
         ),
         ControlType::Byte => ControlValue::Byte(integers().map(|n| u8::try_from(n?).ok()).collect::<Option<_>>()?),
         ControlType::Uint16 => ControlValue::Uint16(integers().map(|n| u16::try_from(n?).ok()).collect::<Option<_>>()?),

@@ -35,11 +35,7 @@ pub trait Camera {
 
     /// Waits up to `timeout` for a completed buffer. `Ok(None)` means none came in that time (perhaps a stall; the
     /// caller decides), or `also` has become readable. Never waits much longer than `timeout`.
-    fn acquire(
-        &mut self,
-        timeout: Duration,
-        also: Option<BorrowedFd<'_>>,
-    ) -> Result<Option<BufferIndex>, CameraError>;
+    fn acquire(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<Option<BufferIndex>, CameraError>;
 
     /// The frame in an acquired buffer. Its bytes are right only within [`begin_cpu_access`](Self::begin_cpu_access).
     fn view(&self, buffer: BufferIndex) -> RawFrame<'_>;

@@ -160,11 +160,7 @@ impl Camera for TestPattern {
         &self.info
     }
 
-    fn acquire(
-        &mut self,
-        timeout: Duration,
-        also: Option<BorrowedFd<'_>>,
-    ) -> Result<Option<BufferIndex>, CameraError> {
+    fn acquire(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<Option<BufferIndex>, CameraError> {
         let Some(due) = self.pace.wait(timeout, also) else { return Ok(None) };
         self.captured_at = due;
         self.draw();

@@ -276,11 +276,7 @@ impl Camera for V4l2Source {
         &self.info
     }
 
-    fn acquire(
-        &mut self,
-        timeout: Duration,
-        also: Option<BorrowedFd<'_>>,
-    ) -> Result<Option<BufferIndex>, CameraError> {
+    fn acquire(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<Option<BufferIndex>, CameraError> {
         let deadline = Instant::now() + timeout;
         loop {
             let done = self.device.dequeue(self.queue).map_err(|error| failed(&self.info.id, error))?;

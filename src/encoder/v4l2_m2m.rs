@@ -130,12 +130,7 @@ impl M2m {
         })
     }
 
-    fn set_up(
-        candidate: Candidate,
-        camera: &CameraInfo,
-        quality: u32,
-        may_import: bool,
-    ) -> Result<Self, EncodeError> {
+    fn set_up(candidate: Candidate, camera: &CameraInfo, quality: u32, may_import: bool) -> Result<Self, EncodeError> {
         let Candidate { mut device, queues, coded } = candidate;
         let (size, wanted) = (camera.size, v4l2::fourcc(camera.pixel_format));
         let plane = PlaneLayout { bytesperline: camera.stride as u32, sizeimage: 0 };
@@ -275,7 +270,8 @@ impl M2m {
         let mut end = 0;
         for (number, (row_bytes, rows)) in frame.pixel_format.planes(size).into_iter().enumerate() {
             let plane = frame.checked_plane(number, row_bytes, rows)?;
-            let stride = if number > 0 && frame.pixel_format == PixelFormat::Yuv420 { input.stride / 2 } else { input.stride };
+            let stride =
+                if number > 0 && frame.pixel_format == PixelFormat::Yuv420 { input.stride / 2 } else { input.stride };
             let needed = offsets[number] + stride * (rows.max(1) - 1) + row_bytes;
             if needed > buffer.len() || stride < row_bytes {
                 return Err(self.device.error("fill", std::io::ErrorKind::StorageFull.into()).into());
@@ -397,14 +393,14 @@ impl M2m {
             return Ok(Submitted::Busy);
         }
         if frame.size != self.size || frame.pixel_format != self.pixel_format {
-            let (wanted, got) = (format!("{} {}", self.pixel_format, self.size), format!("{} {}", frame.pixel_format, frame.size));
+            let (wanted, got) =
+                (format!("{} {}", self.pixel_format, self.size), format!("{} {}", frame.pixel_format, frame.size));
             return Err(EncodeError::WrongFormatGranted { path: self.path(), queue: "OUTPUT", wanted, got });
         }
         let queue = self.queues.output;
         // Whole microseconds, which is what a v4l2_buffer holds: the time stamp comes back and tells which frame it was.
-        let stamp = MonotonicTime::from_nanos(
-            frame.captured_at.since(MonotonicTime::from_nanos(0)).as_micros() as u64 * 1000,
-        );
+        let stamp =
+            MonotonicTime::from_nanos(frame.captured_at.since(MonotonicTime::from_nanos(0)).as_micros() as u64 * 1000);
         if let (Memory::DmaBuf, Some(plane)) = (&self.memory, frame.plane(0)) {
             let Some(fd) = plane.fd else {
                 return Err(EncodeError::ShortPlane {
@@ -539,13 +535,10 @@ fn bit_rate(quality: u32, size: Size, frame_rate: f64) -> i64 {
     const BITS_PER_PIXEL: [(f64, f64); 7] =
         [(1.0, 0.05), (25.0, 0.17), (50.0, 0.27), (70.0, 0.37), (80.0, 0.48), (90.0, 0.75), (100.0, 2.0)];
     let quality = f64::from(quality.clamp(1, 100));
-    let bits = BITS_PER_PIXEL
-        .windows(2)
-        .find(|pair| quality <= pair[1].0)
-        .map_or(BITS_PER_PIXEL[6].1, |pair| {
-            let [(q0, b0), (q1, b1)] = [pair[0], pair[1]];
-            b0 + (b1 - b0) * (quality - q0) / (q1 - q0)
-        });
+    let bits = BITS_PER_PIXEL.windows(2).find(|pair| quality <= pair[1].0).map_or(BITS_PER_PIXEL[6].1, |pair| {
+        let [(q0, b0), (q1, b1)] = [pair[0], pair[1]];
+        b0 + (b1 - b0) * (quality - q0) / (q1 - q0)
+    });
     (bits * f64::from(size.width) * f64::from(size.height) * frame_rate) as i64
 }
 

@@ -66,10 +66,11 @@ fn values_are_checked_by_type_and_range() {
         (&point, json!([-5, 5]), Value::Parts(vec![-5, 5])),
         (&button, json!("whatever"), Value::Integer(1)),
         (&gains, json!([1.5, 2]), list(&[1.5, 2.0])),
-        (&windows, json!([[0, 0, 10, 10], [5, 5, 95, 95]]), Value::List(vec![
-            Value::Parts(vec![0, 0, 10, 10]),
-            Value::Parts(vec![5, 5, 95, 95]),
-        ])),
+        (
+            &windows,
+            json!([[0, 0, 10, 10], [5, 5, 95, 95]]),
+            Value::List(vec![Value::Parts(vec![0, 0, 10, 10]), Value::Parts(vec![5, 5, 95, 95])]),
+        ),
         (&windows, json!([]), Value::List(vec![])),
     ] {
         assert_eq!(control.check("x", &json), Ok(expected), "{:?} {json}", control.kind);
