@@ -11,6 +11,7 @@
 //! * [`encoder`]: raw frames to JPEG; [`jpeg`] checks what cameras encoded themselves.
 //! * [`capture`]: the thread that owns camera and encoder; [`placeholder`] (drawn with [`draw`]) speaks for it when they
 //!   fail.
+//! * [`overlay`]: text drawn into raw pictures.
 //! * [`frame`]: the finished [`frame::JpegFrame`], one ready multipart part.
 //! * [`hub`]: the slot for the newest frame, and who wants one.
 //! * [`http`]: routes, viewers, snapshots, status, page.
@@ -33,6 +34,7 @@ pub mod hub;
 pub mod jpeg;
 pub mod logging;
 pub mod metrics;
+pub mod overlay;
 pub mod placeholder;
 pub mod shutdown;
 pub mod systemd;
