@@ -116,9 +116,19 @@ impl Device {
         &self.path
     }
 
-    /// A number as an error of this device.
-    fn failed<E: IntoErrno>(&self, call: &'static str) -> impl FnOnce(E) -> V4l2Error + '_ {
-        move |error| self.error(call, io::Error::from_raw_os_error(error.into_errno()))
+    /// Makes a call, again where a signal interrupted it; its error as one of this device.
+    fn call<T, E: IntoErrno>(
+        &self,
+        name: &'static str,
+        mut call: impl FnMut(&File) -> Result<T, E>,
+    ) -> Result<T, V4l2Error> {
+        loop {
+            match call(&self.file).map_err(IntoErrno::into_errno) {
+                Ok(value) => return Ok(value),
+                Err(libc::EINTR) => {}
+                Err(errno) => return Err(self.error(name, io::Error::from_raw_os_error(errno))),
+            }
+        }
     }
 
     /// An error of this device.
@@ -128,16 +138,22 @@ impl Device {
 
     /// Driver, card and capabilities.
     pub fn capability(&self) -> Result<Capability, V4l2Error> {
-        ioctl::querycap(&self.file).map_err(self.failed("VIDIOC_QUERYCAP"))
+        self.call("VIDIOC_QUERYCAP", ioctl::querycap)
     }
 
     /// The formats a queue offers.
     pub fn formats(&self, queue: QueueType) -> Vec<Fourcc> {
-        ioctl::FormatIterator::new(&self.file, queue).map(|description| description.pixelformat).collect()
+        let described = |index| {
+            let description: ioctl::FmtDesc =
+                self.call("VIDIOC_ENUM_FMT", |file| ioctl::enum_fmt(file, queue, index)).ok()?;
+            Some(description.pixelformat)
+        };
+        // No driver has as many; one that never ends must not keep us here.
+        (0..256).map_while(described).collect()
     }
 
     /// Asks for a format. What the driver makes of it comes back.
-    pub fn set_format(&mut self, queue: QueueType, format: &Format) -> Result<Format, V4l2Error> {
+    pub fn set_format(&self, queue: QueueType, format: &Format) -> Result<Format, V4l2Error> {
         let mut raw = bindings::v4l2_format { type_: queue as u32, ..Default::default() };
         let field = bindings::v4l2_field_V4L2_FIELD_NONE;
         if queue.is_multiplanar() {
@@ -167,8 +183,7 @@ impl Device {
                 ..Default::default()
             };
         }
-        let granted = ioctl::s_fmt(&mut self.file, raw);
-        granted.map_err(self.failed("VIDIOC_S_FMT"))
+        self.call("VIDIOC_S_FMT", |file| ioctl::s_fmt(&mut file.as_raw_fd(), raw))
     }
 
     /// Asks for a frame rate, in frames per second. The granted one comes back, or `None` where the driver has none.
@@ -181,7 +196,7 @@ impl Device {
         } else {
             parm.parm.capture = bindings::v4l2_captureparm { timeperframe: interval, ..Default::default() };
         }
-        let granted: bindings::v4l2_streamparm = ioctl::s_parm(&self.file, parm).ok()?;
+        let granted: bindings::v4l2_streamparm = self.call("VIDIOC_S_PARM", |file| ioctl::s_parm(file, parm)).ok()?;
         // SAFETY: the driver filled the member that belongs to the queue's direction; both hold plain numbers.
         let interval =
             unsafe { if is_output { granted.parm.output.timeperframe } else { granted.parm.capture.timeperframe } };
@@ -191,15 +206,16 @@ impl Device {
     /// Sets the visible part of what is encoded.
     pub fn set_crop(&self, width: u32, height: u32) -> Result<(), V4l2Error> {
         let wanted = v4l2r::Rect::new(0, 0, width, height);
-        let granted: v4l2r::Rect = ioctl::s_selection(
-            &self.file,
-            // Not the MPLANE type, on either kind of queue: VIDIOC_G_SELECTION's documentation.
-            ioctl::SelectionType::Output,
-            ioctl::SelectionTarget::Crop,
-            bindings::v4l2_rect { left: 0, top: 0, width, height },
-            ioctl::SelectionFlags::empty(),
-        )
-        .map_err(self.failed("VIDIOC_S_SELECTION"))?;
+        let granted: v4l2r::Rect = self.call("VIDIOC_S_SELECTION", |file| {
+            ioctl::s_selection(
+                file,
+                // Not the MPLANE type, on either kind of queue: VIDIOC_G_SELECTION's documentation.
+                ioctl::SelectionType::Output,
+                ioctl::SelectionTarget::Crop,
+                bindings::v4l2_rect { left: 0, top: 0, width, height },
+                ioctl::SelectionFlags::empty(),
+            )
+        })?;
         if granted == wanted {
             Ok(())
         } else {
@@ -209,24 +225,25 @@ impl Device {
 
     /// Allocates buffers; their number comes back, 0 with `count` 0, which frees them.
     pub fn request_buffers(&self, queue: QueueType, memory: MemoryType, count: u32) -> Result<usize, V4l2Error> {
-        ioctl::reqbufs(&self.file, queue, memory, count).map_err(self.failed("VIDIOC_REQBUFS"))
+        self.call("VIDIOC_REQBUFS", |file| ioctl::reqbufs(file, queue, memory, count))
     }
 
     /// Maps a buffer of ours into memory.
     pub fn map(&self, queue: QueueType, index: usize) -> Result<PlaneMapping, V4l2Error> {
         let buffer: ioctl::QueryBuffer =
-            ioctl::querybuf(&self.file, queue, index).map_err(self.failed("VIDIOC_QUERYBUF"))?;
+            self.call("VIDIOC_QUERYBUF", |file| ioctl::querybuf(file, queue, index))?;
         let [plane] = buffer.planes.as_slice() else {
             let reason = format!("a buffer of {} planes, 1 is supported", buffer.planes.len());
             return Err(self.error("VIDIOC_QUERYBUF", io::Error::other(reason)));
         };
-        ioctl::mmap(&self.file, plane.mem_offset, plane.length).map_err(self.failed("mmap"))
+        self.call("mmap", |file| ioctl::mmap(file, plane.mem_offset, plane.length))
     }
 
     /// A buffer of ours as a dma-buf, for another device.
     pub fn export(&self, queue: QueueType, index: usize) -> Result<OwnedFd, V4l2Error> {
-        ioctl::expbuf(&self.file, queue, index, 0, ioctl::ExpbufFlags::CLOEXEC | ioctl::ExpbufFlags::RDONLY)
-            .map_err(self.failed("VIDIOC_EXPBUF"))
+        self.call("VIDIOC_EXPBUF", |file| {
+            ioctl::expbuf(file, queue, index, 0, ioctl::ExpbufFlags::CLOEXEC | ioctl::ExpbufFlags::RDONLY)
+        })
     }
 
     /// Gives a buffer to the device.
@@ -266,24 +283,41 @@ impl Device {
             }
         }
         // A length of 0 means all of a dma-buf (vb2's __prepare_dmabuf).
-        ioctl::qbuf::<_, ()>(&self.file, buffer).map_err(self.failed("VIDIOC_QBUF"))
+        let raw: *mut bindings::v4l2_buffer = buffer.as_mut();
+        self.raw_call("VIDIOC_QBUF", VIDIOC_QBUF, raw)
+    }
+
+    /// A call that neither v4l2r's types nor its functions fit.
+    fn raw_call(
+        &self,
+        name: &'static str,
+        request: libc::Ioctl,
+        buffer: *mut bindings::v4l2_buffer,
+    ) -> Result<(), V4l2Error> {
+        loop {
+            // SAFETY: both requests read and write this struct, with its planes where it has any; the callers keep both.
+            if unsafe { libc::ioctl(self.file.as_raw_fd(), request, buffer) } == 0 {
+                return Ok(());
+            }
+            let error = io::Error::last_os_error();
+            if error.raw_os_error() != Some(libc::EINTR) {
+                return Err(self.error(name, error));
+            }
+        }
     }
 
     /// Takes a finished buffer back; `None` if none is finished.
     ///
     /// # Errors
     /// `EPIPE` after the last buffer of a stream that ended.
-    pub fn dequeue(&self, queue: QueueType) -> Result<Option<Dequeued>, V4l2Error> {
-        let buffer: UncheckedV4l2Buffer = match ioctl::dqbuf(&self.file, queue) {
-            Ok(buffer) => buffer,
-            Err(error) => {
-                let errno = error.into_errno();
-                if errno == libc::EAGAIN || errno == libc::EINTR {
-                    return Ok(None);
-                }
-                return Err(self.error("VIDIOC_DQBUF", io::Error::from_raw_os_error(errno)));
-            }
-        };
+    pub fn dequeue(&self, queue: QueueType, memory: MemoryType) -> Result<Option<Dequeued>, V4l2Error> {
+        // v4l2r's own function leaves `memory` at 0; the documentation of VIDIOC_QBUF wants it set, whatever vb2 does.
+        let mut buffer = UncheckedV4l2Buffer::new_for_querybuf(queue, None);
+        buffer.0.memory = memory as u32;
+        let raw: *mut bindings::v4l2_buffer = buffer.as_mut();
+        if let Err(error) = self.raw_call("VIDIOC_DQBUF", VIDIOC_DQBUF, raw) {
+            return if error.errno() == libc::EAGAIN { Ok(None) } else { Err(error) };
+        }
         let raw = &buffer.0;
         let flags = BufferFlags::from_bits_truncate(raw.flags);
         let (bytes_used, data_offset) = match &buffer.1 {
@@ -305,27 +339,32 @@ impl Device {
 
     /// Starts a queue.
     pub fn stream_on(&self, queue: QueueType) -> Result<(), V4l2Error> {
-        ioctl::streamon(&self.file, queue).map_err(self.failed("VIDIOC_STREAMON"))
+        self.call("VIDIOC_STREAMON", |file| ioctl::streamon(file, queue))
     }
 
     /// Stops a queue: all its buffers are ours again.
     pub fn stream_off(&self, queue: QueueType) -> Result<(), V4l2Error> {
-        ioctl::streamoff(&self.file, queue).map_err(self.failed("VIDIOC_STREAMOFF"))
+        self.call("VIDIOC_STREAMOFF", |file| ioctl::streamoff(file, queue))
     }
 
     /// What is known of a control.
     pub fn query_control(&self, id: u32) -> Option<bindings::v4l2_query_ext_ctrl> {
-        ioctl::query_ext_ctrl(&self.file, ioctl::CtrlId::new(id).ok()?, ioctl::QueryCtrlFlags::empty()).ok()
+        self.query(id, ioctl::QueryCtrlFlags::empty())
+    }
+
+    fn query(&self, id: u32, flags: ioctl::QueryCtrlFlags) -> Option<bindings::v4l2_query_ext_ctrl> {
+        self.call("VIDIOC_QUERY_EXT_CTRL", |file| match ioctl::CtrlId::new(id) {
+            Ok(id) => ioctl::query_ext_ctrl(file, id, flags),
+            Err(_) => Err(ioctl::QueryCtrlError::IoctlError(v4l2r::nix::errno::Errno::EINVAL)),
+        })
+        .ok()
     }
 
     /// All controls, in the driver's order.
     pub fn controls(&self) -> Vec<bindings::v4l2_query_ext_ctrl> {
         let mut all: Vec<bindings::v4l2_query_ext_ctrl> = Vec::new();
         let mut last = 0;
-        while let Ok(id) = ioctl::CtrlId::new(last)
-            && let Ok(control) =
-                ioctl::query_ext_ctrl::<bindings::v4l2_query_ext_ctrl>(&self.file, id, ioctl::QueryCtrlFlags::NEXT)
-        {
+        while let Some(control) = self.query(last, ioctl::QueryCtrlFlags::NEXT) {
             // Ids grow; a driver that does not keep to that must not keep us here.
             if control.id <= last {
                 break;
@@ -338,7 +377,7 @@ impl Device {
 
     /// A menu control's entry: its number for integer menus, its name for others. `None` for one that is not offered.
     pub fn menu_entry(&self, id: u32, index: u32, is_integer: bool) -> Option<String> {
-        let entry: bindings::v4l2_querymenu = ioctl::querymenu(&self.file, id, index).ok()?;
+        let entry: bindings::v4l2_querymenu = self.call("VIDIOC_QUERYMENU", |file| ioctl::querymenu(file, id, index)).ok()?;
         // SAFETY: the kind of menu says which member of the union the driver filled; both are plain bytes. The struct is
         // packed, so they are copied out.
         unsafe {
@@ -354,11 +393,13 @@ impl Device {
     /// A control's value; for a wide one 64 bits.
     pub fn control(&self, id: u32, is_wide: bool) -> Result<i64, V4l2Error> {
         if !is_wide {
-            return Ok(i64::from(ioctl::g_ctrl(&self.file, id).map_err(self.failed("VIDIOC_G_CTRL"))?));
+            return self.call("VIDIOC_G_CTRL", |file| ioctl::g_ctrl(file, id)).map(i64::from);
         }
         let mut control = bindings::v4l2_ext_control { id, ..Default::default() };
-        ioctl::g_ext_ctrls(&self.file, ioctl::CtrlWhich::Current, std::slice::from_mut(&mut control))
-            .map_err(|error| self.failed("VIDIOC_G_EXT_CTRLS")(error.error))?;
+        self.call("VIDIOC_G_EXT_CTRLS", |file| {
+            let one = std::slice::from_mut(&mut control);
+            ioctl::g_ext_ctrls(file, ioctl::CtrlWhich::Current, one).map_err(|error| error.error)
+        })?;
         // SAFETY: a 64-bit control is asked for, so the driver filled this member; it is a plain number.
         Ok(unsafe { control.__bindgen_anon_1.value64 })
     }
@@ -367,12 +408,14 @@ impl Device {
     pub fn set_control(&self, id: u32, value: i64, is_wide: bool) -> Result<(), V4l2Error> {
         if !is_wide {
             let value = value.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
-            return ioctl::s_ctrl(&self.file, id, value).map(drop).map_err(self.failed("VIDIOC_S_CTRL"));
+            return self.call("VIDIOC_S_CTRL", |file| ioctl::s_ctrl(file, id, value)).map(drop);
         }
         let mut control = bindings::v4l2_ext_control { id, ..Default::default() };
         control.__bindgen_anon_1.value64 = value;
-        ioctl::s_ext_ctrls(&self.file, ioctl::CtrlWhich::Current, std::slice::from_mut(&mut control))
-            .map_err(|error| self.failed("VIDIOC_S_EXT_CTRLS")(error.error))
+        self.call("VIDIOC_S_EXT_CTRLS", |file| {
+            let one = std::slice::from_mut(&mut control);
+            ioctl::s_ext_ctrls(file, ioctl::CtrlWhich::Current, one).map_err(|error| error.error)
+        })
     }
 }
 
@@ -393,6 +436,12 @@ struct DmaBufSync {
     flags: u64,
 }
 
+/// `_IOWR('V', number, struct v4l2_buffer)`, whose size depends on the machine.
+const fn buffer_request(number: usize) -> libc::Ioctl {
+    (3 << 30 | size_of::<bindings::v4l2_buffer>() << 16 | (b'V' as usize) << 8 | number) as libc::Ioctl
+}
+const VIDIOC_QBUF: libc::Ioctl = buffer_request(15);
+const VIDIOC_DQBUF: libc::Ioctl = buffer_request(17);
 const DMA_BUF_IOCTL_SYNC: libc::Ioctl = 0x4008_6200;
 
 /// The processor begins to read a dma-buf.

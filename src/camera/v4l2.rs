@@ -101,11 +101,11 @@ impl V4l2Source {
             let summaries: Vec<CameraSummary> = all.iter().map(|found| found.summary.clone()).collect();
             all.swap_remove(choose(&summaries, id)?)
         };
-        let Found { mut device, queue, summary } = found;
+        let Found { device, queue, summary } = found;
         let CameraSummary { id, model, .. } = summary;
         let failed = |error: V4l2Error| failed(&id, error);
 
-        let (pixel_format, format) = negotiate(&mut device, queue, &id, request)?;
+        let (pixel_format, format) = negotiate(&device, queue, &id, request)?;
         let size = Size { width: format.width, height: format.height };
         if size != request.size {
             log::info!("camera {id} delivers {size} instead of {}", request.size);
@@ -190,7 +190,7 @@ fn failed(id: &str, error: V4l2Error) -> CameraError {
 
 /// The first format of ours that the driver really grants, with the size it makes of ours.
 fn negotiate(
-    device: &mut Device,
+    device: &Device,
     queue: QueueType,
     id: &str,
     request: &StreamRequest,
@@ -279,7 +279,7 @@ impl Camera for V4l2Source {
     fn acquire(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<Option<BufferIndex>, CameraError> {
         let deadline = Instant::now() + timeout;
         loop {
-            let done = self.device.dequeue(self.queue).map_err(|error| failed(&self.info.id, error))?;
+            let done = self.device.dequeue(self.queue, MemoryType::Mmap).map_err(|error| failed(&self.info.id, error))?;
             if let Some(done) = done {
                 let Some(buffer) = self.buffers.get_mut(done.index) else { continue };
                 let empty = done.bytes_used == 0 && self.info.pixel_format == PixelFormat::Mjpeg;

@@ -266,9 +266,9 @@ impl Hardware {
     const PAUSE_MIN: Duration = Duration::from_secs(60);
     const PAUSE_MAX: Duration = Duration::from_secs(3600);
 
-    /// Notes a failure. `worked` says whether the encoder had encoded a frame since it was opened.
+    /// Notes a failure. `worked` says whether the encoder had made a picture since it was opened.
     pub fn failed(&mut self, error: &EncodeError, imports: bool, worked: bool) {
-        self.failures = if worked { 1 } else { self.failures + 1 };
+        self.failures += 1;
         self.last = error.to_string();
         self.import_failed |= imports && !worked;
         if self.failures >= Self::FAILURES_MAX {

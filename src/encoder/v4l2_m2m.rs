@@ -102,7 +102,7 @@ impl M2m {
     /// # Errors
     /// [`EncodeError::NoDevice`] if there is none, else what the best one failed with.
     pub fn open(path: &str, camera: &CameraInfo, quality: u32, may_import: bool) -> Result<Self, EncodeError> {
-        let mut candidates = if path.is_empty() {
+        let mut candidates: Vec<Candidate> = if path.is_empty() {
             v4l2::node_paths().filter_map(|path| Candidate::at(&path, camera.pixel_format).ok()?).collect()
         } else {
             match Candidate::at(Path::new(path), camera.pixel_format)? {
@@ -114,24 +114,30 @@ impl M2m {
             }
         };
         // JPEG before MJPEG; the order of nodes otherwise.
-        candidates.sort_by_key(|candidate: &Candidate| candidate.coded != JPEG);
-        let mut with_copy = None;
+        candidates.sort_by_key(|candidate| candidate.coded != JPEG);
+        let import_wanted = may_import && camera.dma_buf_offsets.is_some();
+        let mut needs_copy = None;
         let mut failure = None;
         for candidate in candidates {
+            let path = candidate.device.path().to_owned();
             match Self::set_up(candidate, camera, quality, may_import) {
-                Ok(encoder) if matches!(encoder.memory, Memory::DmaBuf) => return Ok(encoder),
-                Ok(encoder) => with_copy = with_copy.or(Some(encoder)),
+                // Closed again: its buffers come out of memory that the next one needs.
+                Ok(encoder) if import_wanted && encoder.reads_frames() => needs_copy = needs_copy.or(Some(path)),
+                Ok(encoder) => return Ok(encoder),
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
-        with_copy.ok_or_else(|| {
-            let reason = format!("no V4L2 memory-to-memory device makes JPEG from {}", camera.pixel_format);
-            failure.unwrap_or(EncodeError::NoDevice { reason })
-        })
+        if let Some(path) = needs_copy
+            && let Some(candidate) = Candidate::at(&path, camera.pixel_format)?
+        {
+            return Self::set_up(candidate, camera, quality, may_import);
+        }
+        let reason = format!("no V4L2 memory-to-memory device makes JPEG from {}", camera.pixel_format);
+        Err(failure.unwrap_or(EncodeError::NoDevice { reason }))
     }
 
     fn set_up(candidate: Candidate, camera: &CameraInfo, quality: u32, may_import: bool) -> Result<Self, EncodeError> {
-        let Candidate { mut device, queues, coded } = candidate;
+        let Candidate { device, queues, coded } = candidate;
         let (size, wanted) = (camera.size, v4l2::fourcc(camera.pixel_format));
         let plane = PlaneLayout { bytesperline: camera.stride as u32, sizeimage: 0 };
         let raw = Format { width: size.width, height: size.height, pixelformat: wanted, plane_fmt: vec![plane] };
@@ -297,6 +303,13 @@ impl M2m {
         }
     }
 
+    fn memory_type(&self) -> MemoryType {
+        match self.memory {
+            Memory::DmaBuf => MemoryType::DmaBuf,
+            Memory::Copy(_) => MemoryType::Mmap,
+        }
+    }
+
     /// What was opened, for people: device and way of memory.
     pub fn describe(&self) -> String {
         let path = self.device.path().display();
@@ -306,7 +319,7 @@ impl M2m {
         }
     }
 
-    /// Frames encoded since it was opened.
+    /// Pictures it has made since it was opened.
     pub fn encoded(&self) -> u64 {
         self.encoded
     }
@@ -336,7 +349,7 @@ impl M2m {
         if self.outputs.iter().all(Option::is_none) {
             return Ok(None);
         }
-        let done = match self.device.dequeue(self.queues.output) {
+        let done = match self.device.dequeue(self.queues.output, self.memory_type()) {
             Ok(done) => done,
             Err(error) => return Err(self.ended_or(error)),
         };
@@ -464,7 +477,7 @@ impl M2m {
         if self.jobs.is_empty() {
             return Ok(None);
         }
-        let done = match self.device.dequeue(self.queues.capture) {
+        let done = match self.device.dequeue(self.queues.capture, MemoryType::Mmap) {
             Ok(done) => done,
             Err(error) => return Err(self.ended_or(error)),
         };
@@ -491,7 +504,6 @@ impl M2m {
                 None => return Ok(None),
             }
         };
-        self.encoded += 1;
         let data = mapping.get(done.data_offset..done.bytes_used).unwrap_or_default();
         let result = if done.has_error || data.is_empty() {
             Err(EncodeError::Damaged { path: self.path() })
@@ -504,6 +516,7 @@ impl M2m {
                 Err(EncodeError::WrongFormatGranted { path: self.path(), queue: "CAPTURE", wanted, got })
             })
         };
+        self.encoded += u64::from(result.is_ok());
         Ok(Some(Event::Encoded { result, captured_at: job.captured_at, submitted_at: job.submitted_at }))
     }
 

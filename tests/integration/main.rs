@@ -10,6 +10,7 @@
 mod configuration;
 mod faults;
 mod fuzz;
+mod hardware;
 mod http;
 mod idle;
 mod support;
