@@ -46,12 +46,28 @@
 //! | `eos@N` | `V4L2_BUF_FLAG_LAST` and an EOS event, then EPIPE until STREAMOFF of CAPTURE |
 //! | `gone@N:X` | ENODEV from everything (poll: POLLERR, POLLHUP); X openings fail with ENOENT (0, `forever`), then new ones work |
 //!
+//! ## Cameras
+//!
+//! | item | meaning (default) |
+//! |---|---|
+//! | `camera=N:MJPG:FOLDER` | `/dev/videoN` gives the folder's JPEG files in the order of their names, in the sizes they have |
+//! | `camera=N:YUYV`, `NV12`, `YU12` | it draws `pinhole`'s test pattern, whose number is the frame's since STREAMON |
+//! | `cam_fps=N` | frame rate until S_PARM (30) |
+//! | `cam_stride_pad=N` | bytes added to each row |
+//! | `cam_busy[=open[:T]]`, `cam_busy=streamon[:T]` | EBUSY, T times (for ever) |
+//!
+//! Their faults count frames given to the client, by the process, from 1: `cam_error_flag@N:T` (two thirds of a frame and
+//! `V4L2_BUF_FLAG_ERROR`), `cam_truncated@N:T` (likewise without the flag), `cam_empty@N:T`, `cam_eio@N` (as `eio`),
+//! `cam_stall@N` (no frames until STREAMON), `cam_stall@N:SECONDS`, `cam_stall@N:forever`, `cam_unplug@N:SECONDS` (ENODEV,
+//! the node is not there for so long; without seconds for ever).
+//!
 //! # What is modelled, and from where
 //!
 //! - Nodes, formats, sizes, alignments, controls, events, commands: bcm2835-v4l2-codec.c of raspberrypi/linux rpi-6.12.y;
 //!   each function here names its model. What the firmware decides is marked as such.
 //! - Queues: videobuf2-core.c, videobuf2-v4l2.c, v4l2-mem2mem.c, v4l2-ioctl.c, v4l2-ctrls-*.c of Linux 6.12, and
 //!   Documentation/userspace-api/media/v4l/{dev-encoder,dev-mem2mem,buffer,dmabuf,vidioc-*}.rst.
+//! - Cameras: uvc_v4l2.c, uvc_queue.c, uvc_video.c; their controls are a selection of vivid's and uvcvideo's.
 //! - A dma-buf is any descriptor with a size, in tests a memfd. EXPBUF gives one too, so an exported buffer can be imported
 //!   elsewhere and is the same memory.
 //!
@@ -75,6 +91,7 @@ use std::time::Duration;
 
 use libc::{mode_t, nfds_t, off_t, pollfd, sigset_t, size_t, timespec};
 
+mod camera;
 mod config;
 mod controls;
 mod formats;
@@ -105,7 +122,10 @@ fn open_video(number: u32, flags: c_int) -> c_int {
     let config = config::get();
     let result = match config.nodes.iter().find(|(node, _)| *node == number) {
         Some(&(_, role)) => m2m::open(number, role, flags),
-        None => Err(libc::ENOENT),
+        None => match config.cameras.iter().find(|camera| camera.number == number) {
+            Some(camera) => camera::open(camera, flags),
+            None => Err(libc::ENOENT),
+        },
     };
     result.unwrap_or_else(node::fail)
 }
