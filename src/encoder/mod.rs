@@ -5,6 +5,7 @@ use crate::frame::{PixelFormat, RawFrame, Size};
 use crate::jpeg::JpegError;
 
 mod passthrough;
+pub mod reencode;
 mod software;
 mod turbo;
 pub mod turn;
