@@ -161,7 +161,8 @@ struct Open {
     choice: Choice,
     camera: Box<dyn Camera>,
     overlay: Option<Overlay>,
-    turner: Option<JpegTurner>,
+    /// For what neither camera nor encoder turns.
+    turner: Option<(JpegTurner, Orientation)>,
     /// For the software encoder: keeps it from taking all of the processor.
     load: Option<Load>,
     /// When the last good frame came (or good ones could first be expected).
@@ -296,7 +297,7 @@ impl<'a> Capture<'a> {
         let turner = if orientation == Orientation::Rotate0 || choice.turns() {
             None
         } else {
-            Some(JpegTurner::new(orientation).map_err(|error| error.to_string())?)
+            Some((JpegTurner::new().map_err(|error| error.to_string())?, orientation))
         };
         let turned_by = match (self.settings.orientation, info.turns, &turner) {
             (Orientation::Rotate0, ..) => None,
@@ -444,7 +445,7 @@ impl<'a> Capture<'a> {
         let mut timeout = ROUND.min(self.shared.idle_round);
         let (fd, deadline) = match &open.choice.engine {
             Engine::Queued(encoder) => (encoder.wait_fd(), encoder.deadline()),
-            Engine::Immediate(_) | Engine::Reencode(_) => (None, None),
+            Engine::Immediate(_) | Engine::Reencode(..) => (None, None),
         };
         if let Some(deadline) = deadline {
             timeout = timeout.min(deadline.saturating_duration_since(Instant::now()));
@@ -543,12 +544,12 @@ impl<'a> Capture<'a> {
                 let encoded = encoder.encode(&raw)?;
                 self.publish(&encoded, turner.as_mut(), raw.captured_at, start, settled)?;
             }
-            Engine::Reencode(encoder) => {
+            Engine::Reencode(encoder, orientation) => {
                 encoder.decode(&raw)?;
                 if let Some(overlay) = overlay {
-                    overlay.draw(&mut encoder.frame_mut(), raw.captured_at.to_system_time());
+                    overlay.draw(&mut encoder.planes_mut(), raw.captured_at.to_system_time());
                 }
-                let encoded = encoder.encode()?;
+                let encoded = encoder.encode(*orientation)?;
                 self.publish(&encoded, None, raw.captured_at, start, settled)?;
             }
             Engine::Queued(encoder) => return Ok(Outcome::Submitted(encoder.submit(&raw, buffer)?)),
@@ -612,16 +613,16 @@ impl<'a> Capture<'a> {
     fn publish(
         &mut self,
         encoded: &Encoded<'_>,
-        turner: Option<&mut JpegTurner>,
+        turner: Option<&mut (JpegTurner, Orientation)>,
         captured_at: MonotonicTime,
         start: MonotonicTime,
         settled: bool,
     ) -> Result<(), EncodeError> {
         let (mut frame, size) = match turner {
             None => (self.pool.assemble(&encoded.pieces, encoded.size, captured_at), encoded.size),
-            Some(turner) => {
-                let turned = turner.turn(&encoded.pieces)?;
-                (self.pool.assemble(&turned.pieces, turned.size, captured_at), turned.size)
+            Some((turner, orientation)) => {
+                let (jpeg, size) = turner.turn(&encoded.pieces, *orientation)?;
+                (self.pool.assemble(&[jpeg], size, captured_at), size)
             }
         };
         frame.settled = settled;

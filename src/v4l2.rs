@@ -230,8 +230,7 @@ impl Device {
 
     /// Maps a buffer of ours into memory.
     pub fn map(&self, queue: QueueType, index: usize) -> Result<PlaneMapping, V4l2Error> {
-        let buffer: ioctl::QueryBuffer =
-            self.call("VIDIOC_QUERYBUF", |file| ioctl::querybuf(file, queue, index))?;
+        let buffer: ioctl::QueryBuffer = self.call("VIDIOC_QUERYBUF", |file| ioctl::querybuf(file, queue, index))?;
         let [plane] = buffer.planes.as_slice() else {
             let reason = format!("a buffer of {} planes, 1 is supported", buffer.planes.len());
             return Err(self.error("VIDIOC_QUERYBUF", io::Error::other(reason)));
@@ -377,7 +376,8 @@ impl Device {
 
     /// A menu control's entry: its number for integer menus, its name for others. `None` for one that is not offered.
     pub fn menu_entry(&self, id: u32, index: u32, is_integer: bool) -> Option<String> {
-        let entry: bindings::v4l2_querymenu = self.call("VIDIOC_QUERYMENU", |file| ioctl::querymenu(file, id, index)).ok()?;
+        let entry: bindings::v4l2_querymenu =
+            self.call("VIDIOC_QUERYMENU", |file| ioctl::querymenu(file, id, index)).ok()?;
         // SAFETY: the kind of menu says which member of the union the driver filled; both are plain bytes. The struct is
         // packed, so they are copied out.
         unsafe {

@@ -279,7 +279,8 @@ impl Camera for V4l2Source {
     fn acquire(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<Option<BufferIndex>, CameraError> {
         let deadline = Instant::now() + timeout;
         loop {
-            let done = self.device.dequeue(self.queue, MemoryType::Mmap).map_err(|error| failed(&self.info.id, error))?;
+            let done =
+                self.device.dequeue(self.queue, MemoryType::Mmap).map_err(|error| failed(&self.info.id, error))?;
             if let Some(done) = done {
                 let Some(buffer) = self.buffers.get_mut(done.index) else { continue };
                 let empty = done.bytes_used == 0 && self.info.pixel_format == PixelFormat::Mjpeg;

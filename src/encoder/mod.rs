@@ -120,7 +120,7 @@ pub enum EncodeError {
         /// The device.
         path: String,
     },
-    /// The encoder library refused.
+    /// The encoder library refused a frame; a damaged one, or a size it cannot do.
     #[error("{call} failed for a frame of {size}: {reason}")]
     Library {
         /// The call.
@@ -135,7 +135,7 @@ pub enum EncodeError {
 impl EncodeError {
     /// True if only this frame is lost.
     pub fn is_of_one_frame(&self) -> bool {
-        matches!(self, Self::Jpeg(_) | Self::ShortPlane { .. } | Self::Damaged { .. })
+        matches!(self, Self::Jpeg(_) | Self::ShortPlane { .. } | Self::Damaged { .. } | Self::Library { .. })
     }
 }
 
@@ -144,7 +144,7 @@ pub enum Engine {
     /// One that is done when its call returns.
     Immediate(Box<dyn Encoder>),
     /// One that takes the camera's own JPEG apart, so that something can be drawn on it.
-    Reencode(Box<Reencode>),
+    Reencode(Box<Reencode>, Orientation),
     /// The hardware's, which works while the camera fills its next buffer.
     Queued(Box<M2m>),
 }
@@ -184,7 +184,7 @@ impl Choice {
     pub fn kind(&self) -> &'static str {
         match &self.engine {
             Engine::Immediate(encoder) => encoder.kind(),
-            Engine::Reencode(_) => "software",
+            Engine::Reencode(..) => "software",
             Engine::Queued(_) => "v4l2-m2m",
         }
     }
@@ -201,13 +201,13 @@ impl Choice {
 
     /// Whether it has the overlay drawn itself.
     pub fn draws(&self) -> bool {
-        matches!(self.engine, Engine::Reencode(_))
+        matches!(self.engine, Engine::Reencode(..))
     }
 
     /// Whether frames are read by the processor.
     pub fn reads_frames(&self) -> bool {
         match &self.engine {
-            Engine::Immediate(_) | Engine::Reencode(_) => true,
+            Engine::Immediate(_) | Engine::Reencode(..) => true,
             Engine::Queued(encoder) => encoder.reads_frames(),
         }
     }
@@ -226,7 +226,7 @@ impl Choice {
     pub fn hardware(&self) -> Option<(String, &'static str)> {
         match &self.engine {
             Engine::Queued(encoder) => Some((encoder.path(), encoder.memory_name())),
-            Engine::Immediate(_) | Engine::Reencode(_) => None,
+            Engine::Immediate(_) | Engine::Reencode(..) => None,
         }
     }
 
@@ -234,7 +234,7 @@ impl Choice {
     pub fn set_quality(&mut self, quality: u32) -> Result<(), EncodeError> {
         match &mut self.engine {
             Engine::Immediate(encoder) => encoder.set_quality(quality),
-            Engine::Reencode(encoder) => encoder.set_quality(quality),
+            Engine::Reencode(encoder, _) => encoder.set_quality(quality),
             Engine::Queued(encoder) => encoder.set_quality(quality),
         }
     }
@@ -330,7 +330,7 @@ pub fn choose(
     };
     match (config.kind, format) {
         (Auto | ConfiguredSoftware, PixelFormat::Mjpeg) if extras.reencode => Ok(Choice {
-            engine: Engine::Reencode(Box::new(Reencode::new(quality, extras.orientation)?)),
+            engine: Engine::Reencode(Box::new(Reencode::new(quality)?), extras.orientation),
             reason: "the camera delivers MJPEG, which is decoded to draw on it".to_owned(),
             is_fallback: false,
         }),

@@ -31,8 +31,6 @@ impl Software {
     pub fn new(quality: u32) -> Result<Self, EncodeError> {
         let turbo = Turbo::compressor()?;
         turbo.set(tj::TJPARAM_TJPARAM_SUBSAMP, tj::TJSAMP_TJSAMP_420)?;
-        // The ARM11 has no vector unit, so the transform counts; the fast one differs by less than a grey level.
-        turbo.set(tj::TJPARAM_TJPARAM_FASTDCT, 1)?;
         let mut encoder = Self {
             turbo,
             buffer: Vec::new(),
@@ -72,6 +70,13 @@ impl Encoder for Software {
     }
 
     fn encode<'a>(&'a mut self, frame: &'a RawFrame<'_>) -> Result<Encoded<'a>, EncodeError> {
+        self.compress(frame)
+    }
+}
+
+impl Software {
+    /// [`Encoder::encode`] for a frame that need not live as long as the result: that is all in the encoder's buffer.
+    pub fn compress(&mut self, frame: &RawFrame<'_>) -> Result<Encoded<'_>, EncodeError> {
         let (width, height) = (frame.size.width as usize, frame.size.height as usize);
         let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
         let upright = self.orientation == Orientation::Rotate0;

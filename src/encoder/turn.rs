@@ -1,10 +1,14 @@
-//! Turns pictures where the camera cannot.
+//! Turns pictures where the camera cannot: [`RawTurner`] raw ones, [`JpegTurner`] JPEGs without decoding them.
 
 use std::ops::Range;
 
+use turbojpeg_sys as tj;
+
 use super::EncodeError;
+use super::turbo::{Turbo, worst_jpeg};
 use crate::config::Orientation;
 use crate::frame::{PixelFormat, Plane, RawFrame, Size};
+use crate::jpeg;
 
 /// Turns raw pictures into planes of its own, which are used again for the next picture.
 ///
@@ -417,14 +421,100 @@ fn transpose([a, b, c, d]: [u32; 4]) -> [u32; 4] {
     [column0, column1, column2, column3]
 }
 
-#[cfg(test)]
-pub(super) mod tests;
-pub struct JpegTurner;
+/// Turns JPEGs by moving their coefficients: nothing is decoded to pixels, and nothing of the quality is lost.
+///
+/// Blocks of pixels that the picture's right or lower edge cuts through cannot come to lie on the opposite side. Where
+/// a turn would need that they are left out: the picture gets narrower or lower by less than 8 or 16 pixels (never, if
+/// its width and height are multiples of 16). Thumbnails, comments and other extras of the camera are left out, and the
+/// result is a sequential JPEG with the standard Huffman tables, whatever the camera's was.
+#[derive(Debug)]
+pub struct JpegTurner {
+    turbo: Turbo,
+    /// The JPEG in one piece, where it comes in several.
+    joined: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
 impl JpegTurner {
-    pub fn new(_: Orientation) -> Result<Self, EncodeError> {
-        unimplemented!()
+    /// A turner for JPEGs of any size.
+    pub fn new() -> Result<Self, EncodeError> {
+        Ok(Self { turbo: Turbo::transformer()?, joined: Vec::new(), buffer: Vec::new() })
     }
-    pub fn turn(&mut self, _: &[&[u8]]) -> Result<super::Encoded<'_>, EncodeError> {
-        unimplemented!()
+
+    /// The JPEG, turned, and its size. The pieces are those of [`Encoded`](super::Encoded): one after the other they
+    /// make a JPEG with Huffman tables.
+    ///
+    /// # Errors
+    /// What is not a whole 8-bit JPEG in colour or grey. A JPEG that viewers would show with a blemish is turned.
+    pub fn turn<'a>(
+        &'a mut self,
+        jpeg_pieces: &[&[u8]],
+        orientation: Orientation,
+    ) -> Result<(&'a [u8], Size), EncodeError> {
+        let Self { turbo, joined, buffer } = self;
+        let mut pieces = jpeg_pieces.iter().filter(|piece| !piece.is_empty());
+        let source = if let (Some(only), None) = (pieces.next(), pieces.next()) {
+            *only
+        } else {
+            joined.clear();
+            for piece in jpeg_pieces {
+                joined.extend_from_slice(piece);
+            }
+            joined.as_slice()
+        };
+        jpeg::inspect(source)?;
+        let size = turbo.read_header(source)?;
+        // Reading the header set these as the source has them; viewers take sequential Huffman code best.
+        turbo.set(tj::TJPARAM_TJPARAM_PROGRESSIVE, 0)?;
+        turbo.set(tj::TJPARAM_TJPARAM_ARITHMETIC, 0)?;
+        // Rows of blocks are whole in the library's formula, and one byte more tells a full buffer from a JPEG.
+        let whole = |length: u32| length.next_multiple_of(32);
+        let worst = Size { width: whole(size.width), height: whole(size.height) };
+        let worst = worst_jpeg(worst, turbo.get(tj::TJPARAM_TJPARAM_SUBSAMP)) + 1;
+        if buffer.len() < worst {
+            *buffer = vec![0; worst];
+        }
+        // SAFETY: all of its fields may be zero.
+        let mut transform = unsafe { std::mem::zeroed::<tj::tjtransform>() };
+        transform.op = operation(orientation) as i32;
+        transform.options = (tj::TJXOPT_TRIM | tj::TJXOPT_COPYNONE) as i32;
+        let mut out = buffer.as_mut_ptr();
+        let mut length = buffer.len() as _;
+        // SAFETY: `source` has that many bytes, `out` has `length` of them, and NOREALLOC keeps the library from
+        // replacing it. One transform is asked for, and one buffer, length and transform are given.
+        let result = unsafe {
+            tj::tj3Transform(
+                turbo.handle(),
+                source.as_ptr(),
+                source.len() as _,
+                1,
+                &raw mut out,
+                &raw mut length,
+                &raw const transform,
+            )
+        };
+        let length = length as usize;
+        // The length is written last: after a warning it tells whether an error followed.
+        if result != 0 && !(turbo.warned() && length < buffer.len()) {
+            return Err(turbo.failed("tj3Transform", size));
+        }
+        let turned = &buffer[..length];
+        let size = jpeg::inspect(turned)?.size;
+        Ok((turned, size))
     }
 }
+
+/// libjpeg-turbo's word for it.
+fn operation(orientation: Orientation) -> tj::TJXOP {
+    match orientation {
+        Orientation::Rotate0 => tj::TJXOP_TJXOP_NONE,
+        Orientation::Rotate180 => tj::TJXOP_TJXOP_ROT180,
+        Orientation::MirrorHorizontal => tj::TJXOP_TJXOP_HFLIP,
+        Orientation::MirrorVertical => tj::TJXOP_TJXOP_VFLIP,
+        Orientation::Rotate90 => tj::TJXOP_TJXOP_ROT90,
+        Orientation::Rotate270 => tj::TJXOP_TJXOP_ROT270,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

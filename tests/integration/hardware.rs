@@ -198,8 +198,7 @@ fn a_named_device_is_taken_and_a_wrong_one_refused() {
         ("/dev/video12", "/dev/video12 (encoder.device) makes no JPEG from YUV420"),
         ("/dev/video9", "open failed for /dev/video9: No such file"),
     ] {
-        let daemon =
-            start("").set("encoder.kind=v4l2-m2m").set(format!("encoder.device={device}")).spawn();
+        let daemon = start("").set("encoder.kind=v4l2-m2m").set(format!("encoder.device={device}")).spawn();
         let reason = daemon.get("/snapshot").header("x-reason").unwrap_or_default().to_owned();
         assert!(reason.contains(words), "{reason}");
     }

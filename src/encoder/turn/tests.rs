@@ -1,3 +1,5 @@
+use std::ffi::c_int;
+
 use super::*;
 use crate::frame::MonotonicTime;
 
@@ -210,4 +212,286 @@ fn steady_state_keeps_its_memory() {
     let first = addresses(&turner);
     turner.take(&raw, Orientation::Rotate270).unwrap();
     assert_eq!(addresses(&turner), first);
+}
+
+/// The components of a JPEG and their subsampling.
+pub(crate) struct Decoded {
+    pub(crate) size: Size,
+    pub(crate) subsampling: tj::TJSAMP,
+    components: Vec<Component>,
+}
+
+impl Decoded {
+    pub(crate) fn samples(&self, component: usize) -> &[u8] {
+        &self.components[component].samples
+    }
+}
+
+fn plane_size(component: usize, size: Size, subsampling: tj::TJSAMP) -> (usize, usize) {
+    // SAFETY: pure arithmetic.
+    unsafe {
+        (
+            tj::tj3YUVPlaneWidth(component as c_int, size.width as c_int, subsampling) as usize,
+            tj::tj3YUVPlaneHeight(component as c_int, size.height as c_int, subsampling) as usize,
+        )
+    }
+}
+
+/// Decodes with the exact transform.
+pub(crate) fn decode(jpeg: &[u8]) -> Decoded {
+    let mut turbo = Turbo::decompressor().unwrap();
+    turbo.set(tj::TJPARAM_TJPARAM_FASTDCT, 0).unwrap();
+    let size = turbo.read_header(jpeg).unwrap();
+    let subsampling = turbo.get(tj::TJPARAM_TJPARAM_SUBSAMP);
+    let count = if subsampling == tj::TJSAMP_TJSAMP_GRAY { 1 } else { 3 };
+    let mut components: Vec<_> = (0..count)
+        .map(|index| {
+            let (width, height) = plane_size(index, size, subsampling);
+            Component::new(width, height, |_, _| 0)
+        })
+        .collect();
+    let mut pointers = [std::ptr::null_mut(); 3];
+    for (pointer, component) in pointers.iter_mut().zip(&mut components) {
+        *pointer = component.samples.as_mut_ptr();
+    }
+    // SAFETY: planes as large as the library says they must be, without gaps.
+    let result = unsafe {
+        tj::tj3DecompressToYUVPlanes8(
+            turbo.handle(),
+            jpeg.as_ptr(),
+            jpeg.len() as _,
+            pointers.as_mut_ptr(),
+            std::ptr::null_mut(),
+        )
+    };
+    assert_eq!(result, 0, "{}", turbo.failed("decompress", size));
+    Decoded { size, subsampling, components }
+}
+
+pub(crate) const SUBSAMPLINGS: [tj::TJSAMP; 7] = [
+    tj::TJSAMP_TJSAMP_444,
+    tj::TJSAMP_TJSAMP_422,
+    tj::TJSAMP_TJSAMP_420,
+    tj::TJSAMP_TJSAMP_GRAY,
+    tj::TJSAMP_TJSAMP_440,
+    tj::TJSAMP_TJSAMP_411,
+    tj::TJSAMP_TJSAMP_441,
+];
+
+/// A JPEG as a camera would make it, of components given by `sample(component, x, y)`.
+pub(crate) fn jpeg_of(
+    size: Size,
+    subsampling: tj::TJSAMP,
+    progressive: bool,
+    sample: impl Fn(usize, usize, usize) -> u8,
+) -> Vec<u8> {
+    let turbo = Turbo::compressor().unwrap();
+    turbo.set(tj::TJPARAM_TJPARAM_QUALITY, 85).unwrap();
+    turbo.set(tj::TJPARAM_TJPARAM_SUBSAMP, subsampling).unwrap();
+    turbo.set(tj::TJPARAM_TJPARAM_PROGRESSIVE, i32::from(progressive)).unwrap();
+    let count = if subsampling == tj::TJSAMP_TJSAMP_GRAY { 1 } else { 3 };
+    let planes: Vec<_> = (0..count)
+        .map(|index| {
+            let (width, height) = plane_size(index, size, subsampling);
+            Component::new(width, height, |x, y| sample(index, x, y))
+        })
+        .collect();
+    let mut pointers = [std::ptr::null(); 3];
+    for (pointer, plane) in pointers.iter_mut().zip(&planes) {
+        *pointer = plane.samples.as_ptr();
+    }
+    let mut buffer = vec![0; worst_jpeg(size, tj::TJSAMP_TJSAMP_444)];
+    let mut out = buffer.as_mut_ptr();
+    let mut length = buffer.len() as _;
+    // SAFETY: planes as large as the library says they must be, without gaps, and a buffer that NOREALLOC keeps.
+    let result = unsafe {
+        tj::tj3CompressFromYUVPlanes8(
+            turbo.handle(),
+            pointers.as_ptr(),
+            size.width as c_int,
+            std::ptr::null(),
+            size.height as c_int,
+            &raw mut out,
+            &raw mut length,
+        )
+    };
+    assert_eq!(result, 0, "{}", turbo.failed("compress", size));
+    buffer.truncate(length as usize);
+    buffer
+}
+
+/// Without its Huffman tables, as webcams send them.
+pub(crate) fn without_tables(jpeg: &[u8]) -> Vec<u8> {
+    let mut out = jpeg[..2].to_vec();
+    let mut at = 2;
+    while jpeg[at + 1] != 0xda {
+        let end = at + 2 + usize::from(u16::from_be_bytes([jpeg[at + 2], jpeg[at + 3]]));
+        if jpeg[at + 1] != 0xc4 {
+            out.extend_from_slice(&jpeg[at..end]);
+        }
+        at = end;
+    }
+    out.extend_from_slice(&jpeg[at..]);
+    out
+}
+
+/// Smooth in places, so that both kinds of coefficients occur, and different at each edge.
+pub(crate) fn scene(component: usize, x: usize, y: usize) -> u8 {
+    let wave = (x * 3 + y * 2 + component * 50) % 200;
+    let spots = if x / 7 % 3 == y / 5 % 4 { 40 } else { 0 };
+    (wave + spots) as u8
+}
+
+/// A picture's size, and that of the part of it that can be turned.
+fn trimmed(size: Size, subsampling: tj::TJSAMP, orientation: Orientation) -> Size {
+    let (block_width, block_height) = match subsampling {
+        tj::TJSAMP_TJSAMP_422 => (16, 8),
+        tj::TJSAMP_TJSAMP_420 => (16, 16),
+        tj::TJSAMP_TJSAMP_440 => (8, 16),
+        tj::TJSAMP_TJSAMP_411 => (32, 8),
+        tj::TJSAMP_TJSAMP_441 => (8, 32),
+        _ => (8, 8),
+    };
+    let (left, top) = match orientation {
+        Orientation::Rotate0 => (false, false),
+        Orientation::Rotate180 => (true, true),
+        Orientation::MirrorHorizontal | Orientation::Rotate270 => (true, false),
+        Orientation::MirrorVertical | Orientation::Rotate90 => (false, true),
+    };
+    let trim = |length: u32, block: u32, trim: bool| if trim { length / block * block } else { length };
+    Size { width: trim(size.width, block_width, left), height: trim(size.height, block_height, top) }
+}
+
+#[test]
+fn jpegs_are_turned_and_trimmed_where_blocks_are_cut() {
+    let mut turner = JpegTurner::new().unwrap();
+    for subsampling in SUBSAMPLINGS {
+        for (width, height) in [(96, 64), (64, 96), (97, 65), (110, 75), (33, 32), (640, 480)] {
+            for progressive in [false, true] {
+                let size = Size { width, height };
+                let jpeg = jpeg_of(size, subsampling, progressive, scene);
+                let source = decode(&jpeg);
+                for orientation in ALL {
+                    let part = trimmed(size, subsampling, orientation);
+                    let (result, result_size) = turner.turn(&[&jpeg], orientation).unwrap();
+                    assert_eq!(result_size, turned(part, orientation), "{size} {subsampling} {orientation}");
+                    let result = decode(result);
+                    assert_eq!(result.size, result_size);
+                    for (index, (got, source)) in result.components.iter().zip(&source.components).enumerate() {
+                        let (w, h) = plane_size(index, part, subsampling);
+                        let expected = Component::new(w, h, |x, y| source.at(x, y)).turned(orientation);
+                        assert_eq!((got.width, got.height), (expected.width, expected.height));
+                        // The inverse transform of a turned block rounds a little differently.
+                        let off = got.samples.iter().zip(&expected.samples).map(|(a, b)| a.abs_diff(*b)).max();
+                        assert!(off <= Some(2), "{size} {subsampling} {orientation}: component {index} off by {off:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn turning_jpegs_loses_nothing() {
+    let mut turner = JpegTurner::new().unwrap();
+    for subsampling in SUBSAMPLINGS {
+        let jpeg = jpeg_of(Size { width: 128, height: 96 }, subsampling, false, scene);
+        let before = decode(&jpeg);
+        for (there, back) in [
+            (Orientation::Rotate180, Orientation::Rotate180),
+            (Orientation::Rotate90, Orientation::Rotate270),
+            (Orientation::Rotate270, Orientation::Rotate90),
+            (Orientation::MirrorHorizontal, Orientation::MirrorHorizontal),
+            (Orientation::MirrorVertical, Orientation::MirrorVertical),
+        ] {
+            let once = turner.turn(&[&jpeg], there).unwrap().0.to_vec();
+            assert_ne!(decode(&once).components, before.components);
+            let (twice, _) = turner.turn(&[&once], back).unwrap();
+            assert!(decode(twice).components == before.components, "{subsampling} {there}");
+            // Same coefficients, tables and markers: the same file.
+            assert!(twice == jpeg, "{subsampling} {there}");
+        }
+    }
+}
+
+#[test]
+fn tables_are_taken_in_pieces_and_extras_left_out() {
+    let mut turner = JpegTurner::new().unwrap();
+    let jpeg = jpeg_of(Size { width: 64, height: 48 }, tj::TJSAMP_TJSAMP_422, false, scene);
+    let expected = turner.turn(&[&jpeg], Orientation::Rotate90).unwrap().0.to_vec();
+    assert!(jpeg::inspect(&expected).unwrap().insert_tables_at.is_none());
+    let bare = without_tables(&jpeg);
+    let at = jpeg::inspect(&bare).unwrap().insert_tables_at.unwrap();
+    let pieces = [&bare[..at], jpeg::HUFFMAN_TABLES, &bare[at..]];
+    assert!(turner.turn(&pieces, Orientation::Rotate90).unwrap().0 == expected);
+    let mut exif = jpeg[..2].to_vec();
+    exif.extend_from_slice(b"\xff\xe1\x00\x10Exif\0\0thumbnail");
+    exif.truncate(2 + 18);
+    exif.extend_from_slice(&jpeg[2..]);
+    assert!(turner.turn(&[&exif, &[], &[]], Orientation::Rotate90).unwrap().0 == expected);
+    // Stray bytes before the end, as some cameras send: a warning to the library, nothing to viewers.
+    let (body, end) = jpeg.split_at(jpeg.len() - 2);
+    let stray = [body, &[0x12, 0x34, 0x56], end];
+    assert!(turner.turn(&stray, Orientation::Rotate90).unwrap().0 == expected);
+}
+
+/// Bytes changed, cut out and doubled; the marker walk of [`jpeg::inspect`] is not to catch it all, so the end stays.
+pub(crate) fn damage(jpeg: &[u8], seed: u32) -> Vec<u8> {
+    let mut state = u64::from(seed);
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let mut out = jpeg.to_vec();
+    for _ in 0..=random(3) {
+        let end = out.len() - 2;
+        // Half of it in the headers.
+        let at = if random(2) == 0 { random(end.min(700)) } else { random(end) };
+        match random(5) {
+            0 => out[at] ^= 1 << random(8),
+            1 => out[at] = random(256) as u8,
+            2 => {
+                out.drain(at..(at + random(40)).min(end));
+            }
+            3 => {
+                let piece = out[at..(at + random(400)).min(end)].to_vec();
+                out.splice(at..at, piece);
+            }
+            _ => out[at] = 0xff,
+        }
+    }
+    out
+}
+
+#[test]
+fn damaged_jpegs_are_turned_or_refused() {
+    let mut turner = JpegTurner::new().unwrap();
+    let size = Size { width: 48, height: 32 };
+    let (mut taken, mut refused) = (0, 0);
+    for subsampling in SUBSAMPLINGS {
+        for progressive in [false, true] {
+            let jpeg = jpeg_of(size, subsampling, progressive, scene);
+            for seed in 0..300 {
+                let damaged = damage(&jpeg, seed);
+                // A header may say any size; a huge one only costs time.
+                if jpeg::inspect(&damaged).is_ok_and(|info| info.size.width * info.size.height > 4_000_000) {
+                    continue;
+                }
+                if let Ok((result, size)) = turner.turn(&[&damaged], ALL[seed as usize % ALL.len()]) {
+                    assert_eq!(jpeg::inspect(result).unwrap().size, size);
+                    taken += 1;
+                } else {
+                    // One bad frame is one bad frame: the next is turned as if nothing had been.
+                    assert!(turner.turn(&[&jpeg], Orientation::Rotate0).unwrap().0 == jpeg || progressive);
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(taken > 100 && refused > 100, "{taken} taken, {refused} refused");
+    let jpeg = jpeg_of(size, tj::TJSAMP_TJSAMP_420, false, scene);
+    for cut in 0..jpeg.len() {
+        assert!(turner.turn(&[&jpeg[..cut]], Orientation::Rotate180).is_err());
+    }
+    assert!(turner.turn(&[], Orientation::Rotate180).is_err());
 }

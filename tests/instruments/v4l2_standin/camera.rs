@@ -234,7 +234,7 @@ impl Scene {
 
     /// The frame, as the format has it.
     fn frame(&mut self, fourcc: u32, flips: [bool; 2]) -> Vec<u8> {
-        let Ok(Some(index)) = self.pattern.acquire(Duration::from_secs(1)) else { return Vec::new() };
+        let Ok(Some(index)) = self.pattern.acquire(Duration::from_secs(1), None) else { return Vec::new() };
         let view = self.pattern.view(index);
         let [width, height] = self.size.map(|length| length as usize);
         let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
