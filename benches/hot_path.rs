@@ -8,7 +8,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pinhole::camera::Camera;
 use pinhole::camera::test_pattern::TestPattern;
 use pinhole::config::{self, Orientation, OverlayBackground};
-use pinhole::encoder::reencode::Reencode;
+use pinhole::encoder::Reencode;
 use pinhole::encoder::turn::{JpegTurner, RawTurner};
 use pinhole::encoder::{Encoder, Software};
 use pinhole::frame::{MonotonicTime, PartPool, PixelFormat, Plane, PlaneMut, RawFrame, RawFrameMut, Size};

@@ -402,7 +402,7 @@ impl<'a> Capture<'a> {
             let wanted = self.config.idle == config::Idle::Run || self.shared.hub.is_wanted(idle_after);
             let at_rest = !wanted && !open.choice.is_busy();
             // Not before its first frame: a camera that was opened but delivers nothing is not well.
-            if at_rest && self.config.idle == config::Idle::Stop && open.frames > 0 {
+            if at_rest && self.config.idle == config::Idle::Stop && (open.frames > 0 || self.opener.is_synthetic()) {
                 return End::Idle;
             }
             if at_rest && self.opener.is_synthetic() {

@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use turbojpeg_sys as tj;
 
 use super::turbo::{NO_SIZE, Turbo, worst_jpeg};
-use super::turn::{RawTurner, checked};
+use super::turn::RawTurner;
 use super::{EncodeError, Encoded, Encoder};
 use crate::config::Orientation;
 use crate::frame::{PixelFormat, RawFrame, Size};
@@ -86,7 +86,7 @@ impl Software {
         let mut lent = [None; 3];
         match frame.pixel_format {
             format @ (PixelFormat::Yuv420 | PixelFormat::Nv12) if upright => {
-                let luma = checked(frame, 0, width, height)?;
+                let luma = frame.checked_plane(0, width, height)?;
                 if width % 2 == 0 && height % 2 == 0 {
                     lent[0] = Some((luma.data, luma.stride));
                 } else {
@@ -94,11 +94,11 @@ impl Software {
                     self.turner.take_luma(luma, width, height);
                 }
                 if format == PixelFormat::Nv12 {
-                    let uv = checked(frame, 1, 2 * half_width, half_height)?;
+                    let uv = frame.checked_plane(1, 2 * half_width, half_height)?;
                     self.turner.take_chroma(uv, half_width, half_height);
                 } else {
                     for (index, lent) in lent.iter_mut().enumerate().skip(1) {
-                        let chroma = checked(frame, index, half_width, half_height)?;
+                        let chroma = frame.checked_plane(index, half_width, half_height)?;
                         *lent = Some((chroma.data, chroma.stride));
                     }
                 }
@@ -121,7 +121,7 @@ impl Software {
         let strides = planes.map(|(_, stride)| stride as c_int);
         let mut out = self.buffer.as_mut_ptr();
         let mut length = self.buffer.len() as _;
-        // SAFETY: the library reads luma of even width and height and chroma of half that (`tj3YUVPlaneSize`); `checked`
+        // SAFETY: the library reads luma of even width and height and chroma of half that (`tj3YUVPlaneSize`); `checked_plane`
         // made sure that each lent plane holds all rows at its stride, and the turner made its own that size. `out` has
         // `length` bytes, and NOREALLOC keeps the library from replacing it.
         let result = unsafe {

@@ -54,19 +54,19 @@ impl RawTurner {
         let half = (width.div_ceil(2), height.div_ceil(2));
         match frame.pixel_format {
             PixelFormat::Yuv420 => {
-                let y = Samples1::new(checked(frame, 0, width, height)?, width);
-                let u = Samples1::new(checked(frame, 1, half.0, half.1)?, half.0);
-                let v = Samples1::new(checked(frame, 2, half.0, half.1)?, half.0);
+                let y = Samples1::new(frame.checked_plane(0, width, height)?, width);
+                let u = Samples1::new(frame.checked_plane(1, half.0, half.1)?, half.0);
+                let v = Samples1::new(frame.checked_plane(2, half.0, half.1)?, half.0);
                 self.take_all(&y, [&u, &v], (width, height), orientation);
             }
             PixelFormat::Nv12 => {
-                let y = Samples1::new(checked(frame, 0, width, height)?, width);
-                let uv = checked(frame, 1, 2 * half.0, half.1)?;
+                let y = Samples1::new(frame.checked_plane(0, width, height)?, width);
+                let uv = frame.checked_plane(1, 2 * half.0, half.1)?;
                 let (u, v) = (Spread::<2>::new(uv, half.0, 0), Spread::new(uv, half.0, 1));
                 self.take_all(&y, [&u, &v], (width, height), orientation);
             }
             PixelFormat::Yuyv => {
-                let plane = checked(frame, 0, 4 * half.0, height)?;
+                let plane = frame.checked_plane(0, 4 * half.0, height)?;
                 let y = Spread::<2>::new(plane, 2 * half.0, 0);
                 let (u, v) = (Averaged::new(plane, half.0, height, 1), Averaged::new(plane, half.0, height, 3));
                 self.take_all(&y, [&u, &v], (width, height), orientation);
@@ -152,33 +152,6 @@ impl RawTurner {
 /// The size of a picture after turning it.
 fn turned(size: Size, orientation: Orientation) -> Size {
     if orientation.transposes() { Size { width: size.height, height: size.width } } else { size }
-}
-
-/// The plane with this index, if it holds `rows` rows of `row_bytes`. The last row may end before its stride does.
-pub(super) fn checked<'a>(
-    frame: &'a RawFrame<'_>,
-    index: usize,
-    row_bytes: usize,
-    rows: usize,
-) -> Result<&'a Plane<'a>, EncodeError> {
-    let short = |have, need, stride| EncodeError::ShortPlane {
-        format: frame.pixel_format,
-        plane: index,
-        have,
-        need,
-        size: frame.size,
-        stride,
-    };
-    if row_bytes == 0 || rows == 0 {
-        let reason = "the picture has no pixels".to_owned();
-        return Err(EncodeError::Library { call: "encoding", size: frame.size, reason });
-    }
-    let plane = frame.plane(index).ok_or_else(|| short(0, row_bytes.saturating_mul(rows), row_bytes))?;
-    let need = plane.stride.saturating_mul(rows - 1).saturating_add(row_bytes);
-    if plane.data.len() < need || plane.stride < row_bytes {
-        return Err(short(plane.data.len(), need, plane.stride));
-    }
-    Ok(plane)
 }
 
 /// Samples of one component, however they lie among those of the others.
