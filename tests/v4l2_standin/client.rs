@@ -132,7 +132,9 @@ impl Device {
     pub fn queue(&self, buffer_type: u32, index: u32, bytes_used: u32) -> Result {
         let mut buffer = Buffer::new(buffer_type, sys::MEMORY_MMAP, index);
         buffer.plane.bytesused = bytes_used;
-        buffer.buffer.timestamp = libc::timeval { tv_sec: 7, tv_usec: libc::suseconds_t::try_from(index).unwrap() };
+        #[allow(clippy::cast_lossless, reason = "its width differs between systems")]
+        let tv_usec = index as libc::suseconds_t;
+        buffer.buffer.timestamp = libc::timeval { tv_sec: 7, tv_usec };
         self.buffer(sys::QBUF, &mut buffer)
     }
 

@@ -6,6 +6,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "tests stop at what is wrong")]
 
+mod camera;
 mod client;
 mod encoder;
 mod rules;
@@ -24,7 +25,7 @@ const CASE: &str = "PINHOLE_V4L2_STANDIN_CASE";
 type Case = (&'static str, fn());
 
 /// All cases that run below the library.
-const CASES: &[&[Case]] = &[encoder::CASES, rules::CASES];
+const CASES: &[&[Case]] = &[camera::CASES, encoder::CASES, rules::CASES];
 
 /// Not a test of its own: what the others start.
 #[test]

@@ -41,6 +41,8 @@ struct Shared {
     /// `uvc_acquire_privileges`: the opening that set it up.
     owner: u64,
     stalled: Stall,
+    /// The frame it stalled at, which comes all the same once the stall is over.
+    stalled_at: u64,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
@@ -364,9 +366,11 @@ impl Camera {
     }
 
     fn stalls(&self, number: u64) -> bool {
-        let begins = config::get().strikes_once("cam_stall", number);
         shared(self.number, |shared| {
-            if let (Some(time), Stall::No) = (begins, shared.stalled) {
+            if shared.stalled_at != number
+                && let Some(time) = config::get().strikes_once("cam_stall", number)
+            {
+                shared.stalled_at = number;
                 shared.stalled = match time {
                     "" => Stall::Stream,
                     "forever" => Stall::Forever,
