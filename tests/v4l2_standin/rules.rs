@@ -5,7 +5,7 @@ use crate::{aborts, sys};
 
 macro_rules! rules {
     ($($name:ident($settings:literal, $words:literal) $body:expr;)*) => {
-        pub const CASES: &[(&str, fn())] = &[$((concat!("rule ", stringify!($name)), { fn case() { $body } case })),*];
+        pub const CASES: &[crate::Case] = &[$((concat!("rule ", stringify!($name)), { fn case() { $body } case })),*];
         mod tests {
             $(#[test]
             fn $name() {

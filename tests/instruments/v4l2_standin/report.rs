@@ -90,6 +90,8 @@ pub struct Control {
 
 static REPORT: Mutex<Option<Report>> = Mutex::new(None);
 static WRITTEN: Mutex<Option<Instant>> = Mutex::new(None);
+/// One writer at a time.
+static WRITING: Mutex<()> = Mutex::new(());
 /// A report written after every frame would cost more than the frames.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -124,7 +126,6 @@ pub fn write(now: bool) {
         serde_json::to_string_pretty(report).unwrap_or_default()
     };
     // Whole or not at all: a test reads it at any time.
-    static WRITING: Mutex<()> = Mutex::new(());
     let _one = lock(&WRITING);
     let part = path.with_extension("part");
     if std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, path)).is_err() {
