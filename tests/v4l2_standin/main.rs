@@ -9,6 +9,7 @@
 mod camera;
 mod client;
 mod encoder;
+mod report;
 mod rules;
 #[allow(dead_code)]
 #[path = "../instruments/v4l2_standin/sys.rs"]
@@ -25,7 +26,7 @@ const CASE: &str = "PINHOLE_V4L2_STANDIN_CASE";
 type Case = (&'static str, fn());
 
 /// All cases that run below the library.
-const CASES: &[&[Case]] = &[camera::CASES, encoder::CASES, rules::CASES];
+const CASES: &[&[Case]] = &[camera::CASES, encoder::CASES, report::CASES, rules::CASES];
 
 /// Not a test of its own: what the others start.
 #[test]

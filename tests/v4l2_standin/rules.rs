@@ -102,6 +102,11 @@ rules! {
     mapping_of_nothing("", "which is no buffer's") {
         Map::new(Encoder::prepared().device.fd, 0x10_0000, 4096, libc::MAP_SHARED);
     };
+    decoder("", "taken for an encoder") {
+        let device = client::open("/dev/video10", libc::O_RDWR).unwrap();
+        device.format(sys::S_FMT, OUTPUT, *b"MJPG", SIZE).unwrap();
+        let _ = device.request_buffers(OUTPUT, sys::MEMORY_MMAP, 1);
+    };
     different_sizes("", "unknown what the firmware does") {
         let device = encoder();
         device.format(sys::S_FMT, OUTPUT, *b"YU12", SIZE).unwrap();

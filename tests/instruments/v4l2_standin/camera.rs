@@ -345,6 +345,7 @@ impl Camera {
         while !state.closing {
             if !state.queue.streaming || self.gone() {
                 state = self.wait(state, Duration::from_millis(200));
+                report::write(false);
                 continue;
             }
             let generation = state.queue.generation;

@@ -14,7 +14,7 @@
 //! | item | meaning (default) |
 //! |---|---|
 //! | `nodes=10:decoder+11:encoder+12:isp+31:image` | codec nodes (these); `nodes=none` |
-//! | `report=FILE` | writes what happened there as JSON, see [`report::Report`]: on open, close and violation, and at most every 20 ms while it encodes |
+//! | `report=FILE` | writes what happened there as JSON, see [`report::Report`]: on open, close, violation and exit, and within a tenth of a second of what happens between |
 //! | `delay_us=N` | time of one encode (2000) |
 //! | `src_lag_us=N` | the OUTPUT buffer comes back that much later than CAPTURE's (0: just before) |
 //! | `dmabuf=refuse-reqbufs`, `dmabuf=refuse-qbuf` | EINVAL for DMABUF there |
@@ -76,7 +76,7 @@
 //! In [`vb2`]: buffer index, state, type, memory, planes, `bytesused`, `data_offset`, field, reserved fields, lies about a
 //! dma-buf's length, calls before `S_FMT` and REQBUFS, mappings that vb2 refuses; a picture that changes while it is queued.
 //! A CAPTURE buffer is overwritten when it is queued, so that reading it then shows. In [`m2m`]: OUTPUT and CAPTURE of
-//! different size. Some of these the kernel answers with EINVAL; no correct client asks for it.
+//! different size, buffers requested from the decoder or the ISP. Some of these the kernel answers with EINVAL; no correct client asks for it.
 //!
 //! # What is not modelled
 //!
@@ -120,6 +120,7 @@ unsafe fn video_number(path: *const c_char) -> Option<u32> {
 /// Opens `/dev/videoN`: one of ours, or nothing (the machine's own are out of reach on purpose).
 fn open_video(number: u32, flags: c_int) -> c_int {
     let config = config::get();
+    report::write_at_exit();
     let result = match config.nodes.iter().find(|(node, _)| *node == number) {
         Some(&(_, role)) => m2m::open(number, role, flags),
         None => match config.cameras.iter().find(|camera| camera.number == number) {

@@ -280,6 +280,13 @@ impl M2m {
         }
     }
 
+    /// Waits for something to do; the report is behind by a moment at most.
+    fn idle<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let state = self.wait(state, Some(report::PAUSE * 5));
+        report::write(false);
+        state
+    }
+
     /// Whether the frame is to be given up: a queue was stopped, or all.
     fn void(&self, state: &State, job: &Job) -> bool {
         state.closing || [state.output.generation, state.capture.generation] != job.generations || self.gone()
@@ -290,7 +297,7 @@ impl M2m {
         let mut state = lock(&self.state);
         while !state.closing {
             if self.gone() {
-                state = self.wait(state, None);
+                state = self.idle(state);
             } else if state.rest.is_some() && state.capture.streaming && !state.capture.ready.is_empty() {
                 let Some(((rest, time), target)) = state.rest.take().zip(state.capture.take()) else { continue };
                 self.deliver(&mut state, target, time, &rest);
@@ -308,7 +315,7 @@ impl M2m {
                 state.capture.finish(target, BufferState::Done);
                 self.notify();
             } else {
-                state = self.wait(state, None);
+                state = self.idle(state);
             }
         }
     }
@@ -416,7 +423,9 @@ impl M2m {
             report.encodes_done += 1;
             report.jpeg_bytes = jpeg.len() as u32;
         });
-        if config.strikes("not_jpeg", number) {
+        let compressed = state.capture_data.format.pixelformat;
+        let asked_for_jpeg = compressed == sys::code(*b"JPEG") || compressed == sys::code(*b"MJPG");
+        if config.strikes("not_jpeg", number) || !asked_for_jpeg {
             jpeg = b"\0\0\0\x01\x67this is no JPEG".repeat(64);
         }
         if config.strikes("truncated", number) {
@@ -645,8 +654,11 @@ impl M2m {
         (state, Ok(()))
     }
 
-    fn reqbufs(state: &mut State, request: &mut v4l2_requestbuffers) -> Result<(), c_int> {
+    fn reqbufs(&self, state: &mut State, request: &mut v4l2_requestbuffers) -> Result<(), c_int> {
         let config = config::get();
+        if !matches!(self.role, Role::Encode | Role::EncodeImage) {
+            violation!("{}: taken for an encoder, it is {:?}", self.name, self.role);
+        }
         let data = *state.data(request.type_);
         let queue = state.queue(request.type_)?;
         if request.memory == sys::MEMORY_DMABUF && config.dmabuf == Some(NoDmabuf::Reqbufs) {
@@ -734,7 +746,7 @@ impl Node for M2m {
             sys::S_SELECTION => self.selection(state, argument.of::<v4l2_selection>(), true),
             sys::G_PARM => self.parm(state, argument.of::<v4l2_streamparm>(), false),
             sys::S_PARM => self.parm(state, argument.of::<v4l2_streamparm>(), true),
-            sys::REQBUFS => Self::reqbufs(state, argument.of::<v4l2_requestbuffers>()),
+            sys::REQBUFS => self.reqbufs(state, argument.of::<v4l2_requestbuffers>()),
             sys::QUERYBUF => {
                 let buffer = argument.of::<v4l2_buffer>();
                 state.queue(buffer.type_)?.querybuf(buffer)
