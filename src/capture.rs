@@ -503,7 +503,8 @@ impl<'a> Capture<'a> {
             return Ok(false);
         }
         let draws = open.overlay.is_some() && !open.choice.draws();
-        let touches = draws || open.choice.reads_frames();
+        let reads = open.choice.reads_frames();
+        let touches = draws || reads;
         if touches {
             open.camera.begin_cpu_access(buffer, draws)?;
         }
@@ -514,6 +515,11 @@ impl<'a> Capture<'a> {
         }
         if let Some(load) = &mut open.load {
             load.note(start, start.elapsed());
+        }
+        if open.choice.reads_frames() != reads {
+            // The kernel refused the camera's first dma-buf.
+            open.choice.renew_reason();
+            self.tell_encoder(&open.choice);
         }
         match result? {
             Outcome::Published => {
@@ -691,15 +697,21 @@ impl<'a> Capture<'a> {
         (open.damaged, open.storm) = (0, 0);
         // The camera is not to blame for the pause.
         open.last_good = Instant::now();
+        self.tell_encoder(&open.choice);
+        None
+    }
+
+    /// Puts another encoder, or another way of it, into the status.
+    fn tell_encoder(&self, choice: &Choice) {
         self.shared.change_pipeline(|pipeline| {
-            pipeline.encoder = open.choice.kind();
-            pipeline.encoder_reason.clone_from(&open.choice.reason);
-            pipeline.hardware = open.choice.hardware();
-            if open.choice.turns() && pipeline.turned_by == Some("jpeg") {
+            pipeline.encoder = choice.kind();
+            pipeline.encoder_reason.clone_from(&choice.reason);
+            pipeline.hardware = choice.hardware();
+            pipeline.rate_limit = None;
+            if choice.turns() && pipeline.turned_by == Some("jpeg") {
                 pipeline.turned_by = Some("encoder");
             }
         });
-        None
     }
 
     /// Tells of the software encoder's limit, and where it stands in for the hardware and is too slow, asks the camera for

@@ -212,6 +212,13 @@ impl Choice {
         }
     }
 
+    /// Says anew how the hardware encoder gets its frames.
+    pub fn renew_reason(&mut self) {
+        if let Engine::Queued(encoder) = &self.engine {
+            self.reason = encoder.describe();
+        }
+    }
+
     /// True while it works on a frame or holds a buffer of the camera's.
     pub fn is_busy(&self) -> bool {
         matches!(&self.engine, Engine::Queued(encoder) if encoder.is_busy())

@@ -439,7 +439,11 @@ impl M2m {
                 Err(error) if self.encoded > 0 || !self.jobs.is_empty() || error.errno() == libc::ENODEV => {
                     return Err(error.into());
                 }
-                Err(error) => self.stop_importing(&error)?,
+                Err(error) => {
+                    // This frame is not accessible to the processor; the next will be.
+                    self.stop_importing(&error)?;
+                    return Ok(Submitted::Busy);
+                }
             }
         }
         let Some(index) = self.outputs.iter().position(Option::is_none) else { return Ok(Submitted::Busy) };
