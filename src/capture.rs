@@ -547,16 +547,16 @@ impl<'a> Capture<'a> {
         let start = MonotonicTime::now();
         match &mut choice.engine {
             Engine::Immediate(encoder) => {
-                let encoded = encoder.encode(&raw)?;
-                self.publish(&encoded, turner.as_mut(), raw.captured_at, start, settled)?;
+                let picture = encoder.encode(&raw)?;
+                self.publish(&picture, turner, raw.captured_at, start, settled)?;
             }
             Engine::Reencode(encoder, orientation) => {
                 encoder.decode(&raw)?;
                 if let Some(overlay) = overlay {
                     overlay.draw(&mut encoder.planes_mut(), raw.captured_at.to_system_time());
                 }
-                let encoded = encoder.encode(*orientation)?;
-                self.publish(&encoded, None, raw.captured_at, start, settled)?;
+                let picture = encoder.encode(*orientation)?;
+                self.publish(&picture, &mut None, raw.captured_at, start, settled)?;
             }
             Engine::Queued(encoder) => return Ok(Outcome::Submitted(encoder.submit(&raw, buffer)?)),
         }
@@ -585,8 +585,8 @@ impl<'a> Capture<'a> {
                 Some(Event::Encoded { result, captured_at, submitted_at }) => {
                     got_something = true;
                     match result {
-                        Ok(encoded) if wanted => {
-                            self.publish(&encoded, turner.as_mut(), captured_at, submitted_at, settled).err()
+                        Ok(picture) if wanted => {
+                            self.publish(&picture, turner, captured_at, submitted_at, settled).err()
                         }
                         // Nobody watches any more.
                         Ok(_) => None,
@@ -618,16 +618,16 @@ impl<'a> Capture<'a> {
     /// Hands one JPEG to the hub, turned if that is left to be done.
     fn publish(
         &mut self,
-        encoded: &Encoded<'_>,
-        turner: Option<&mut (JpegTurner, Orientation)>,
+        picture: &Encoded<'_>,
+        turner: &mut Option<(JpegTurner, Orientation)>,
         captured_at: MonotonicTime,
         start: MonotonicTime,
         settled: bool,
     ) -> Result<(), EncodeError> {
         let (mut frame, size) = match turner {
-            None => (self.pool.assemble(&encoded.pieces, encoded.size, captured_at), encoded.size),
+            None => (self.pool.assemble(&picture.pieces, picture.size, captured_at), picture.size),
             Some((turner, orientation)) => {
-                let (jpeg, size) = turner.turn(&encoded.pieces, *orientation)?;
+                let (jpeg, size) = turner.turn(&picture.pieces, *orientation)?;
                 (self.pool.assemble(&[jpeg], size, captured_at), size)
             }
         };

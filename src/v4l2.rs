@@ -266,7 +266,7 @@ impl Device {
             let since = timestamp.since(MonotonicTime::from_nanos(0));
             // On the Pi both are 32 bits wide, elsewhere 64; CLOCK_MONOTONIC fits for 68 years.
             raw.timestamp.tv_sec = since.as_secs() as _;
-            raw.timestamp.tv_usec = since.subsec_micros() as _;
+            raw.timestamp.tv_usec = (since.subsec_micros() as i32).into();
             raw.flags = bindings::V4L2_BUF_FLAG_TIMESTAMP_COPY;
         }
         if let Some(planes) = &mut buffer.1 {
@@ -478,7 +478,7 @@ pub fn wait(first: Option<BorrowedFd<'_>>, second: Option<BorrowedFd<'_>>, timeo
         revents: 0,
     };
     let mut entries = [entry(first), entry(second)];
-    let since_zero = libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos() as _ };
+    let since_zero = libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: (timeout.subsec_nanos() as i32).into() };
     // SAFETY: two initialised entries and a time that outlive the call; no signal mask.
     let result = unsafe { libc::ppoll(entries.as_mut_ptr(), 2, &raw const since_zero, std::ptr::null()) };
     if result <= 0 {

@@ -112,7 +112,7 @@ struct Count {
     allocations: f64,
     /// Bytes copied by anybody on the capture thread, and as the program itself counts them.
     copied: f64,
-    own_count: f64,
+    own: f64,
     jpeg: f64,
 }
 
@@ -149,7 +149,7 @@ fn count(set: &[&str]) -> Count {
             frames: last - first,
             allocations: per_frame(ALLOCATIONS.load(Ordering::Relaxed), before.0),
             copied: per_frame(COPIED.load(Ordering::Relaxed), before.1),
-            own_count: per_frame(pinhole::frame::copied_bytes(), own_before),
+            own: per_frame(pinhole::frame::copied_bytes(), own_before),
             jpeg,
         }
     });
@@ -189,7 +189,7 @@ const CASES: &[(&str, fn())] = &[
     ("zero-copy", || {
         let count = count(&["camera.source=v4l2", "camera.resolution=640x480"]);
         assert_allocations(&count);
-        assert!(near(count.own_count, count.jpeg), "the JPEG once, and nothing else: {count:?}");
+        assert!(near(count.own, count.jpeg), "the JPEG once, and nothing else: {count:?}");
         if cfg!(target_arch = "x86_64") {
             assert!(near(count.copied, count.jpeg), "the JPEG once, and nothing else: {count:?}");
         }
@@ -197,12 +197,12 @@ const CASES: &[(&str, fn())] = &[
     ("copy", || {
         let count = count(&["camera.source=v4l2", "camera.resolution=640x480"]);
         assert_allocations(&count);
-        assert!(near(count.own_count, count.jpeg + RAW), "the picture and the JPEG: {count:?}");
+        assert!(near(count.own, count.jpeg + RAW), "the picture and the JPEG: {count:?}");
     }),
     ("passthrough", || {
         let count = count(&["camera.source=v4l2", "camera.resolution=640x480"]);
         assert_allocations(&count);
-        assert!(near(count.own_count, count.jpeg), "{count:?}");
+        assert!(near(count.own, count.jpeg), "{count:?}");
         if cfg!(target_arch = "x86_64") {
             assert!(near(count.copied, count.jpeg), "{count:?}");
         }
@@ -211,7 +211,7 @@ const CASES: &[(&str, fn())] = &[
         let count = count(&["camera.source=test-pattern", "camera.resolution=640x480", "camera.frame_rate=60"]);
         // The pattern writes two lines of text of its own for every frame.
         assert!(count.allocations <= 6.0, "{count:?}");
-        assert!(near(count.own_count, count.jpeg), "{count:?}");
+        assert!(near(count.own, count.jpeg), "{count:?}");
     }),
     ("overlay", || {
         let count = count(&[
@@ -222,7 +222,7 @@ const CASES: &[(&str, fn())] = &[
         ]);
         // Once a second the text is drawn anew.
         assert!(count.allocations <= 3.0, "{count:?}");
-        assert!(near(count.own_count, count.jpeg), "{count:?}");
+        assert!(near(count.own, count.jpeg), "{count:?}");
     }),
 ];
 

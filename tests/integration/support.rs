@@ -93,7 +93,9 @@ impl Start {
         }
         if let Some(settings) = &self.standin {
             let report = folder.join("report.json");
-            command.env("LD_PRELOAD", standin_library());
+            // The libcamera lane preloads a library of its own.
+            let preload = std::env::var("PINHOLE_LIBCAMERA_SHIM").unwrap_or_default();
+            command.env("LD_PRELOAD", format!("{preload} {}", standin_library().display()).trim());
             command.env("PINHOLE_V4L2_STANDIN", format!("report={};{settings}", report.display()));
         }
         if let Some(interval) = self.watchdog {
