@@ -442,7 +442,7 @@ impl Decoded {
             let (data, length) = (jpeg.as_ptr(), jpeg.len() as _);
             assert_eq!(tj::tj3DecompressHeader(handle, data, length), 0);
             let format = tj::TJPF_TJPF_GRAY;
-            assert_eq!(tj::tj3Decompress8(handle, data, length, luma.as_mut_ptr(), width as i32, format as i32), 0);
+            assert_eq!(tj::tj3Decompress8(handle, data, length, luma.as_mut_ptr(), width as i32, format), 0);
             tj::tj3Destroy(handle);
         }
         Self { size, stride: width, luma }
