@@ -503,26 +503,30 @@ impl M2m {
                 _ => Ok(None),
             };
         };
-        let Some(mapping) = self.captures.get(done.index) else {
+        if done.index >= self.captures.len() {
             return Err(self.device.error("VIDIOC_DQBUF", std::io::ErrorKind::InvalidData.into()).into());
-        };
+        }
         self.requeue = Some(done.index);
         if done.is_last && done.bytes_used <= done.data_offset {
             return Err(EncodeError::Ended { path: self.path() });
         }
-        // Frames come back in order; the time stamp tells where one is missing.
-        let job = loop {
-            match self.jobs.pop_front() {
-                Some(job) if self.jobs.is_empty() || same_moment(job.captured_at, done.timestamp) => break job,
-                Some(_) => {}
-                None => return Ok(None),
-            }
+        // Frames come back in order, with the time stamp they were queued with: it tells where one is missing. A buffer in
+        // error has none, and neither has any of a driver that does not copy them.
+        let unstamped = done.has_error || done.timestamp == MonotonicTime::from_nanos(0);
+        let position = self
+            .jobs
+            .iter()
+            .position(|job| same_moment(job.captured_at, done.timestamp))
+            .or_else(|| (unstamped && !self.jobs.is_empty()).then_some(0));
+        let Some(job) = position.and_then(|position| self.jobs.drain(..=position).next_back()) else {
+            // The rest of a JPEG that was larger than its buffer.
+            return self.collect();
         };
-        let data = mapping.get(done.data_offset..done.bytes_used).unwrap_or_default();
+        let data = self.captures[done.index].get(done.data_offset..done.bytes_used).unwrap_or_default();
         let result = if done.has_error || data.is_empty() {
             Err(EncodeError::Damaged { path: self.path() })
         } else {
-            complete(data).and_then(|encoded| {
+            without_exif(data).and_then(|encoded| {
                 if encoded.size == self.size {
                     return Ok(encoded);
                 }
@@ -549,6 +553,30 @@ impl M2m {
         };
         Ok(self.device.set_control(id, value, false)?)
     }
+}
+
+/// The JPEG without Exif data, which the Pi's encoder may put in: programs that look for the first end of an image would
+/// find that of its thumbnail.
+fn without_exif(data: &[u8]) -> Result<Encoded<'_>, EncodeError> {
+    const APP1: [u8; 2] = [0xff, 0xe1];
+    let whole = complete(data)?;
+    // Behind SOI, or behind the JFIF segment there.
+    let jfif = if data.get(2..4) == Some(&[0xff, 0xe0]) { segment_length(data, 2) } else { Some(0) };
+    let exif = jfif.map(|length| 2 + length).filter(|at| data.get(*at..at + 2) == Some(&APP1));
+    let Some((at, end)) = exif.and_then(|at| Some((at, at + segment_length(data, at)?))) else { return Ok(whole) };
+    match whole.pieces {
+        // Tables that had to be inserted come later in the file than Exif data, if they are missing at all.
+        [_, [], []] => {
+            Ok(Encoded { pieces: [&data[..at], data.get(end..).unwrap_or_default(), &[]], size: whole.size })
+        }
+        _ => Ok(whole),
+    }
+}
+
+/// Bytes of the segment whose marker is at `at`, marker included.
+fn segment_length(data: &[u8], at: usize) -> Option<usize> {
+    let length = data.get(at + 2..at + 4)?;
+    Some(2 + usize::from(u16::from_be_bytes([length[0], length[1]])))
 }
 
 /// A time stamp comes back cut to microseconds.

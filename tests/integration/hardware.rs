@@ -120,6 +120,34 @@ fn spoiled_pictures_are_dropped() {
     }
 }
 
+/// A JPEG larger than its buffer comes in two; the next picture is the next frame all the same.
+#[test]
+fn what_is_left_of_a_spoiled_picture_is_not_taken_for_the_next() {
+    let daemon = start("split@10;split@20;split@30").spawn();
+    let mut stream = daemon.stream("/stream");
+    watch(&mut stream, 50);
+    let (mut ages, status) = (Vec::new(), daemon.status());
+    for _ in 0..10 {
+        ages.push(stream.part().age());
+    }
+    ages.sort_unstable();
+    // Encoding takes 2 ms: a picture that waits for the next frame is 33 ms older.
+    assert!(ages[5] < Duration::from_millis(25), "{ages:?}");
+    assert_eq!(status["frames"]["dropped"], 3, "{status:#}");
+}
+
+#[test]
+fn exif_thumbnails_are_left_out() {
+    for exif in ["plain", "thumbnail"] {
+        let daemon = start(&format!("exif={exif}")).spawn();
+        let jpeg = daemon.stream("/stream").part().jpeg;
+        Decoded::of(&jpeg).frame_number();
+        let ends = jpeg.windows(2).filter(|pair| *pair == [0xff, 0xd9]).count();
+        assert_eq!(ends, 1, "{exif}: a reader that cuts at the first end of an image gets the picture");
+        assert!(!jpeg.windows(4).any(|word| word == b"Exif"), "{exif}");
+    }
+}
+
 /// The device is closed and opened again, and viewers stay.
 #[test]
 fn a_device_that_fails_once_is_opened_again() {
