@@ -13,7 +13,7 @@ Usage: pinholed [OPTIONS]
   --set KEY=VALUE      set one key, such as camera.frame_rate=15 (may be repeated; wins over files)
   --check-config       check the configuration and exit (status 78 if something is wrong)
   --print-config       print the configuration in force, secrets hidden, and exit
-  --list-cameras       list the cameras libcamera finds and exit (status 1 if there is none)
+  --list-cameras       list the cameras found and exit (status 1 if there is none)
   --version            print version numbers and exit
   --help               print this and exit
 

@@ -187,8 +187,8 @@ impl<'a> RawFrame<'a> {
             size: self.size,
             stride,
         };
-        let plane = self.plane(index).ok_or_else(|| short(0, row_bytes * rows, row_bytes))?;
-        let need = plane.stride * rows.saturating_sub(1) + row_bytes;
+        let plane = self.plane(index).ok_or_else(|| short(0, row_bytes.saturating_mul(rows), row_bytes))?;
+        let need = plane.stride.saturating_mul(rows.saturating_sub(1)).saturating_add(row_bytes);
         if plane.data.len() < need || plane.stride < row_bytes {
             return Err(short(plane.data.len(), need, plane.stride));
         }

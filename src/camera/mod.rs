@@ -1,6 +1,6 @@
 //! Where pictures come from. Each source is a [`Camera`]; [`Opener`] chooses and opens one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -175,7 +175,7 @@ pub enum CameraError {
     },
     /// This build has no libcamera.
     #[error(
-        "this program was built without libcamera: build it with the libcamera feature, or set camera.source to \
+        "this program was built without libcamera: build it with the libcamera feature, or set camera.source to v4l2, \
          test-pattern or replay"
     )]
     NotBuilt,
@@ -186,13 +186,15 @@ pub enum CameraError {
 pub struct Opener {
     config: config::Camera,
     script: Rc<RefCell<faults::Script>>,
+    /// libcamera has opened a camera. One that was unplugged and comes back shows in V4L2 first; it is waited for.
+    libcamera_works: Cell<bool>,
 }
 
 impl Opener {
     /// An opener for this configuration.
     pub fn new(config: config::Camera) -> Self {
         let script = Rc::new(RefCell::new(faults::Script::new(config.faults.clone())));
-        Self { config, script }
+        Self { config, script, libcamera_works: Cell::new(false) }
     }
 
     /// True for sources without a sensor: nothing is lost when they pause while nobody watches.
@@ -229,7 +231,7 @@ impl Opener {
             config::Source::Replay => Box::new(Replay::open(Path::new(&config.replay.path), rate)?),
             config::Source::Libcamera => return open_libcamera(&config.id, &request),
             config::Source::V4l2 => return Ok(Box::new(v4l2::V4l2Source::open(&config.id, &request)?)),
-            config::Source::Auto => return open_any(&config.id, &request),
+            config::Source::Auto => return self.open_any(&config.id, &request),
         };
         if config.faults.is_empty() {
             Ok(camera)
@@ -237,19 +239,25 @@ impl Opener {
             Ok(Box::new(faults::Faulty::new(camera, Rc::clone(&self.script))))
         }
     }
-}
 
-/// libcamera's camera, else V4L2's where libcamera is not built in or does not know the camera that is meant.
-fn open_any(id: &str, request: &StreamRequest) -> Result<Box<dyn Camera>, CameraError> {
-    let of_libcamera = match open_libcamera(id, request) {
-        Err(error @ (CameraError::NoCamera | CameraError::NotFound { .. } | CameraError::NotBuilt)) => error,
-        result => return result,
-    };
-    match v4l2::V4l2Source::open(id, request) {
-        Ok(camera) => Ok(Box::new(camera)),
-        // Neither knows it: libcamera's list is the one to show, where there is one.
-        Err(CameraError::NoCamera) if !matches!(of_libcamera, CameraError::NotBuilt) => Err(of_libcamera),
-        Err(error) => Err(error),
+    /// libcamera's camera, else V4L2's where libcamera is not built in or does not know the camera that is meant.
+    fn open_any(&self, id: &str, request: &StreamRequest) -> Result<Box<dyn Camera>, CameraError> {
+        let of_libcamera = match open_libcamera(id, request) {
+            Err(error @ (CameraError::NoCamera | CameraError::NotFound { .. } | CameraError::NotBuilt)) => error,
+            result => {
+                self.libcamera_works.set(self.libcamera_works.get() || result.is_ok());
+                return result;
+            }
+        };
+        if self.libcamera_works.get() {
+            return Err(of_libcamera);
+        }
+        match v4l2::V4l2Source::open(id, request) {
+            Ok(camera) => Ok(Box::new(camera)),
+            // Neither knows it: libcamera's list is the one to show, where there is one.
+            Err(CameraError::NoCamera) if !matches!(of_libcamera, CameraError::NotBuilt) => Err(of_libcamera),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -372,9 +380,18 @@ pub fn list() -> Result<String, CameraError> {
         }
     };
     #[cfg(feature = "libcamera")]
-    add("libcamera", libcamera::list()?);
+    let failure = match libcamera::list() {
+        Ok(cameras) => {
+            add("libcamera", cameras);
+            CameraError::NoCamera
+        }
+        // Those V4L2 knows can be used all the same.
+        Err(error) => error,
+    };
+    #[cfg(not(feature = "libcamera"))]
+    let failure = CameraError::NoCamera;
     add("v4l2", v4l2::list());
-    if text.is_empty() { Err(CameraError::NoCamera) } else { Ok(text) }
+    if text.is_empty() { Err(failure) } else { Ok(text) }
 }
 
 #[cfg(test)]

@@ -119,3 +119,72 @@ fn damaged_pictures_do_no_harm() {
     drop(stream);
     assert_unharmed(&mut daemon, descriptors);
 }
+
+/// Changes that make no sense are refused with a reason; those that do leave a picture.
+#[test]
+fn any_change_is_made_or_refused() {
+    let mut random = Random(0x00c0_ffee);
+    let mut daemon = Start::test_pattern().spawn();
+    let descriptors = daemon.open_descriptors();
+    let values = [
+        "null",
+        "true",
+        "-1",
+        "0",
+        "1e999",
+        "5e-324",
+        "18446744073709551616",
+        "\"\"",
+        "\"NaN\"",
+        "[]",
+        "{}",
+        "[[1]]",
+        "[0,0,1,1]",
+        "[0,0,-1,4294967296]",
+        "\"640x480\"",
+        "\"16x16\"",
+        "\"rotate-90\"",
+        "[1e308,1e308]",
+        "\"\\u0000\"",
+        "[9223372036854775807,9223372036854775807,9223372036854775807,9223372036854775807]",
+    ];
+    let names = [
+        "Brightness",
+        "AeEnable",
+        "ExposureTime",
+        "AwbMode",
+        "ColourGains",
+        "ScalerCrop",
+        "SensorTemperature",
+        "",
+        "\u{1F4F7}",
+        "resolution",
+        "frame_rate",
+        "quality",
+        "orientation",
+    ];
+    for round in 0..400 {
+        let path = ["/api/v1/controls", "/api/v1/settings"][random.below(2)];
+        let pairs: Vec<String> = (0..random.below(4))
+            .map(|_| format!("\"{}\": {}", names[random.below(names.len())], values[random.below(values.len())]))
+            .collect();
+        let mut body = format!("{{{}}}", pairs.join(", ")).into_bytes();
+        if round % 3 == 0 {
+            body = mutate(&mut random, &String::from_utf8(body).unwrap());
+        }
+        let mut connection = daemon.connect();
+        let head = format!(
+            "PATCH {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        connection.write_all(&[head.as_bytes(), &body].concat()).unwrap();
+        let mut answer = Vec::new();
+        connection.read_to_end(&mut answer).unwrap();
+        let text = String::from_utf8_lossy(&answer);
+        let status: u16 = text[9..12].parse().unwrap();
+        assert!([200, 400, 422].contains(&status), "{}: {text}", String::from_utf8_lossy(&body));
+        assert!(status == 200 || text.contains("\"error\""), "{text}");
+    }
+    assert_eq!(daemon.get("/snapshot").status, 200, "{}", daemon.log());
+    assert_unharmed(&mut daemon, descriptors);
+}
