@@ -62,6 +62,11 @@ test-libcamera: ## tests against real libcamera and its virtual cameras (in a De
 	@scripts/setup build nextest
 	scripts/test-libcamera
 
+.PHONY: test-usb
+test-usb: ## tests with a USB camera in an emulated PC (real uvcvideo and libcamera)
+	@scripts/setup build
+	scripts/test-usb
+
 .PHONY: test-clients
 test-clients: build ## tests with ffmpeg, OpenCV, curl, Chromium and others
 	PINHOLED=$(CURDIR)/target/release/pinholed scripts/test-clients
