@@ -159,6 +159,7 @@ class Camera:
         if self.streaming:
             say("stream stop after", self.sent - self.started_at, "frames")
         self.streaming, self.offset, self.toggle, self.due = False, 0, 0, time.monotonic()
+        self.rest = None  # of the payload being transferred
         self.started_at = self.sent
 
     def probe_block(self, setting) -> bytes:
@@ -234,17 +235,31 @@ class Camera:
             return struct.pack(control.format, numbers[request])
         return {GET_LEN: u16(struct.calcsize(control.format)), GET_INFO: b"\x03"}.get(request)
 
-    def payload(self, room: int) -> bytes:
-        """The next bytes of the stream: a payload header and a piece of a frame."""
+    @property
+    def between_frames(self) -> bool:
+        return self.offset == 0 and self.rest is None
+
+    def payload(self) -> bytes:
+        """The next payload: a header and a piece of a frame."""
         mode = self.modes[self.committed[0] - 1]
         frame = mode.files[self.sent % len(mode.files)]
-        piece = frame[self.offset : self.offset + min(room, PAYLOAD) - 2]
+        piece = frame[self.offset : self.offset + PAYLOAD - 2]
         self.offset += len(piece)
         last = self.offset >= len(frame)
         header = bytes([2, 0x80 | (2 if last else 0) | self.toggle])
         if last:
             self.offset, self.toggle, self.sent = 0, self.toggle ^ 1, self.sent + 1
         return header + piece
+
+    def transfer(self, room: int) -> bytes:
+        """What fits of the payload: a host may ask for it in pieces (Linux's dwc2 does)."""
+        if self.rest is None:
+            self.rest = self.payload()
+            # A short packet ends it, and if the last one is not short, an empty one; unless it is as long as they get.
+            self.empty_end = len(self.rest) % self.packet == 0 and len(self.rest) < PAYLOAD
+        data, rest = self.rest[:room], self.rest[room:]
+        self.rest = rest if rest or data and self.empty_end else None
+        return data
 
     def empty_payload(self) -> bytes:
         return bytes([2, 0x80 | self.toggle])
@@ -358,7 +373,7 @@ class Plug:
                 self.arrived.clear()
                 await self.arrived.wait()
                 continue
-            if camera.offset == 0:
+            if camera.between_frames:
                 wait = camera.due - time.monotonic()
                 if wait > 0.02 and camera.options.short_transfers:
                     await asyncio.sleep(0.02)
@@ -371,7 +386,7 @@ class Plug:
                     continue
                 camera.due = max(camera.due + camera.committed[1] / 1e7, time.monotonic())
             ident, (room, _) = next(iter(self.pending.items()))
-            self.complete(ident, OK, camera.payload(room))
+            self.complete(ident, OK, camera.transfer(room))
             await self.writer.drain()
 
     async def answer(self):

@@ -22,10 +22,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ARTIFACTS = ROOT / "target" / "usb"
+ARTIFACTS.mkdir(parents=True, exist_ok=True)
 INSTRUMENTS = ROOT / "tests" / "instruments"
 sys.path.insert(0, str(INSTRUMENTS))
 FPS = 10
 SIZES = ("640x480", "320x240")
+# camera.source, and what the status then says.
+SOURCES = {"auto": "libcamera"}
 FIGURES: list[tuple[str, str]] = []
 
 
@@ -114,20 +117,21 @@ class Camera(Process):
 
 
 class Machine(Process):
-    """The emulated PC."""
+    """An emulated machine with sockets for cameras. The environment names its files."""
 
-    def __init__(self):
-        self.http, self.shell, self.camera_port = free_port(), free_port(), free_port()
+    kernel, initrd = os.environ.get("PINHOLE_KERNEL"), os.environ.get("PINHOLE_INITRD")
+
+    def __init__(self, *command: str, append: str, sockets: int, nic: str):
+        self.http, self.shell, *self.sockets = (free_port() for _ in range(2 + sockets))
         forward = f"hostfwd=tcp:127.0.0.1:{self.http}-:8080,hostfwd=tcp:127.0.0.1:{self.shell}-:7000"
+        usb = [word for number, port in enumerate(self.sockets)
+               for word in ("-chardev", f"socket,id=usb{number},host=127.0.0.1,port={port},reconnect=1",
+                            "-device", f"usb-redir,chardev=usb{number}")]
         super().__init__(
-            "nice", "-n", "5", "qemu-system-x86_64", "-M", "q35", "-m", "512", "-nodefaults", "-display", "none",
-            "-no-reboot", "-serial", "stdio", "-rtc", "base=utc,clock=host",
-            "-kernel", os.environ["PINHOLE_USB_KERNEL"], "-initrd", os.environ["PINHOLE_USB_INITRD"],
-            "-append", "console=ttyS0 rdinit=/init loglevel=4 mitigations=off panic=-1",
-            "-netdev", f"user,id=net,restrict=on,ipv6=off,{forward}", "-device", "virtio-net-pci,netdev=net,romfile=",
-            "-device", "qemu-xhci",
-            "-chardev", f"socket,id=camera,host=127.0.0.1,port={self.camera_port},reconnect=1",
-            "-device", "usb-redir,chardev=camera")
+            "nice", "-n", "5", *command, "-m", "512", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
+            "-kernel", self.kernel, "-initrd", self.initrd,
+            "-append", f"{append} rdinit=/init loglevel=4 panic=-1",
+            "-netdev", f"user,id=net,restrict=on,ipv6=off,{forward}", "-device", f"{nic},netdev=net", *usb)
 
     def run(self, script: str, seconds: float = 30) -> str:
         """Runs a shell script in the machine and returns its output."""
@@ -139,6 +143,15 @@ class Machine(Process):
         text, mark, status = output.decode(errors="replace").rpartition("status=")
         assert mark and status.strip() == "0", f"{script}\n{text}\nstatus={status}"
         return text
+
+    def answers(self) -> bool:
+        try:
+            return self.run("echo here").strip() == "here"
+        except (OSError, AssertionError):
+            return False
+
+    def video_devices(self) -> int:
+        return int(self.run("ls /dev | grep -c '^video' || true"))
 
     def clock_offset(self) -> float:
         """What to add to the host's time to get the machine's, to the precision of one exchange."""
@@ -207,7 +220,10 @@ class Daemon:
         arguments = " ".join(shlex.quote(part) for setting in defaults + settings for part in ("--set", setting))
         machine.run(f"pinholed --user-config /nonexistent {arguments} >/tmp/pinholed.log 2>&1 </dev/null &\n"
                     "echo $! >/tmp/pinholed.pid")
-        until("listening", lambda: "listening on" in self.log(), 20)
+        try:
+            until("listening", lambda: "listening on" in self.log(), 20)
+        except pytest.fail.Exception:
+            pytest.fail(f"pinholed does not start:\n{self.log()}")
 
     def log(self) -> str:
         return self.machine.run("cat /tmp/pinholed.log")
@@ -290,13 +306,11 @@ def pictures(tmp_path_factory) -> dict[str, Pictures]:
 # ---- fixtures ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
-def machine():
+def booted(running: Machine):
     began = time.monotonic()
-    running = Machine()
     try:
         running.wait_for("init: ", seconds=150)
-        until("a shell", lambda: running.run("true") == "", 10)
+        until("a shell", running.answers, 10)
         FIGURES.append(("boot", f"{time.monotonic() - began:.1f} s"))
         yield running
     finally:
@@ -306,32 +320,46 @@ def machine():
     assert not faults, faults
 
 
+@pytest.fixture(scope="session")
+def machine():
+    """A PC: USB 3 controller, two sockets for cameras, an ACPI node above them."""
+    yield from booted(Machine("qemu-system-x86_64", "-M", "q35", "-device", "qemu-xhci",
+                              append="console=ttyS0 mitigations=off", sockets=2, nic="virtio-net-pci,romfile="))
+
+
 @pytest.fixture
 def camera(machine, pictures):
-    """Plugs a camera in: camera("--no-dht", …). One at a time; unplugged at the end of the test."""
+    """Plugs a camera into one of the machine's two sockets: camera("--no-dht", …). Unplugged at the end of the test."""
     plugged: list[Camera] = []
 
-    def start(*options: str) -> Camera:
-        for earlier in plugged:
-            earlier.end()
-        plugged.append(Camera(machine.camera_port, {size: p.folder for size, p in pictures.items()}, *options))
+    def start(*options: str, socket: int = 0, show: dict[str, Pictures] = pictures) -> Camera:
+        before = machine.video_devices()
+        plugged.append(Camera(machine.sockets[socket], {size: p.folder for size, p in show.items()}, *options))
         plugged[-1].wait_for("plugged in")
-        until("a video device", lambda: "video" in machine.run("ls /dev"), 20)
+        until("a video device", lambda: machine.video_devices() > before, 20)
         machine.run("udevadm settle")
         return plugged[-1]
 
     yield start
     for running in plugged:
         running.end()
-    until("no video device is left", lambda: "video0" not in machine.run("ls /dev"), 20)
+    until("no video device is left", lambda: machine.video_devices() == 0, 20)
+
+
+@pytest.fixture(params=SOURCES)
+def source(request) -> str:
+    """camera.source; a test that uses it runs with each."""
+    return request.param
 
 
 @pytest.fixture
 def daemon(machine, request):
-    """Starts pinholed in the machine: daemon("key=value", …)."""
+    """Starts pinholed in the machine: daemon("key=value", …), with the test's source, if it has one."""
     started: list[Daemon] = []
 
     def start(*settings: str) -> Daemon:
+        if "source" in request.fixturenames:
+            settings = (f"camera.source={request.getfixturevalue('source')}", *settings)
         started.append(Daemon(machine, *settings))
         return started[-1]
 

@@ -1,14 +1,14 @@
-"""A USB camera through libcamera: what it sends is what viewers get, also after it was unplugged."""
+"""A USB camera, through libcamera and through V4L2: what it sends is what viewers get, also after it was unplugged."""
 
 from __future__ import annotations
 
-import pytest
+import signal
 
-from conftest import FPS, Viewer, decoded, until
+from conftest import FPS, SOURCES, Pictures, Viewer, decoded, until
 from usbcam import without_dht
 
 
-def test_byte_for_byte(camera, daemon, machine, pictures, figure):
+def test_byte_for_byte(camera, daemon, machine, pictures, source, figure):
     camera()
     running = daemon()
     files = pictures["640x480"]
@@ -24,20 +24,21 @@ def test_byte_for_byte(camera, daemon, machine, pictures, figure):
         assert files.numbers[part.jpeg] == expected, f"part {part.sequence}"
     rate = (len(parts) - 1) / (parts[-1].timestamp - parts[0].timestamp)
     skipped = parts[-1].sequence - first.sequence - len(parts) + 1
-    figure("byte for byte", f"{len(parts)} parts, {skipped} skipped, {rate:.1f} of {FPS} fps")
+    figure(f"byte for byte, {SOURCES[source]}", f"{len(parts)} parts, {skipped} skipped, {rate:.1f} of {FPS} fps")
     assert skipped <= 10
     assert rate > FPS / 2
 
     assert status["health"]["state"] == "streaming"
     assert status["encoder"]["kind"] == "passthrough"
     seen = status["camera"]
-    assert (seen["source"], seen["pixel_format"], seen["width"], seen["height"]) == ("libcamera", "MJPEG", 640, 480)
+    assert (seen["source"], seen["pixel_format"], seen["width"], seen["height"]) == (SOURCES[source], "MJPEG", 640, 480)
     assert "UVC test camera" in seen["model"]
-    assert seen["id"].startswith("\\_SB_.PCI0"), "the id comes from the ACPI node above the camera"
+    if source == "auto":
+        assert seen["id"].startswith("\\_SB_.PCI0"), "libcamera's id comes from the ACPI node above the camera"
     assert status["frames"]["dropped"] == 0
 
 
-def test_huffman_tables_are_put_in(camera, daemon, machine, pictures):
+def test_huffman_tables_are_put_in(camera, daemon, machine, pictures, source):
     camera("--no-dht")
     daemon()
     files = pictures["640x480"].files
@@ -56,7 +57,7 @@ def test_huffman_tables_are_put_in(camera, daemon, machine, pictures):
         assert (decoded(part.jpeg) == decoded(files[number])).all()
 
 
-def test_truncated_frames_are_dropped_and_counted(camera, daemon, machine, pictures):
+def test_truncated_frames_are_dropped_and_counted(camera, daemon, machine, pictures, source):
     camera("--truncate", "5")
     running = daemon()
     files = pictures["640x480"]
@@ -75,7 +76,7 @@ def test_truncated_frames_are_dropped_and_counted(camera, daemon, machine, pictu
     assert "frame dropped: " in running.log()
 
 
-def test_unplugged_and_plugged_in_again(camera, daemon, machine, pictures, figure):
+def test_unplugged_and_plugged_in_again(camera, daemon, machine, pictures, source, figure):
     usb = camera()
     running = daemon()
     files = pictures["640x480"]
@@ -94,8 +95,48 @@ def test_unplugged_and_plugged_in_again(camera, daemon, machine, pictures, figur
             assert running.request("/healthz")[0] == 503
             plugged = usb.plug() + offset
             back = viewer.part_that("a picture of the camera's", files.__contains__)
-            figure(f"back after plugging in, turn {turn + 1}", f"{back.timestamp - plugged:.2f} s")
+            figure(f"back after plugging in, {SOURCES[source]}", f"{back.timestamp - plugged:.2f} s")
             assert back.timestamp - plugged <= 5
             until("a snapshot", lambda: running.request("/snapshot")[0] == 200, 5)
             assert running.state() == "streaming"
             assert running.status()["viewers"]["list"][0]["id"] == 1, "still the first viewer"
+
+
+def test_stall(camera, daemon, machine, pictures, source):
+    """The camera is there, takes every call and completes no transfer."""
+    usb = camera()
+    running = daemon("camera.stall_timeout=1s")
+    files = pictures["640x480"]
+    with Viewer(machine) as viewer:
+        for _ in range(2):
+            viewer.part_that("a picture of the camera's", files.__contains__)
+            usb.signal(signal.SIGHUP)
+            viewer.part_that("a placeholder", lambda jpeg: jpeg not in files)
+            assert running.state() == "stalled"
+            # It is stopped and started again meanwhile, in vain.
+            mark = len(usb.lines)
+            usb.wait_for("stream stop", mark)
+            usb.wait_for("stream start", mark)
+            assert running.state() == "stalled"
+            usb.signal(signal.SIGHUP)
+        viewer.part_that("a picture of the camera's", files.__contains__)
+        until("streaming", lambda: running.state() == "streaming", 5)
+
+
+def test_two_cameras(camera, daemon, machine, pictures, tmp_path):
+    """The one asked for is shown; when it is gone, the other one does not stand in for it."""
+    others = Pictures(tmp_path / "others", "640x480", 7)
+    camera()
+    second = camera("--serial", "0002", socket=1, show={"640x480": others})
+    listed = [line for line in machine.run("pinholed --list-cameras").splitlines() if "_SB_" in line]
+    assert len(listed) == 2, listed
+    # The socket is in the id.
+    running = daemon("camera.id=-2:1.0")
+    with Viewer(machine) as viewer:
+        viewer.part_that("a picture of the second camera", others.__contains__)
+        second.unplug()
+        running.until_state("degraded", 10)
+        for _ in range(5):
+            assert viewer.part().jpeg not in pictures["640x480"]
+        second.plug()
+        viewer.part_that("a picture of the second camera", others.__contains__)
