@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -28,7 +29,7 @@ sys.path.insert(0, str(INSTRUMENTS))
 FPS = 10
 SIZES = ("640x480", "320x240")
 # camera.source, and what the status then says.
-SOURCES = {"auto": "libcamera"}
+SOURCES = {"auto": "libcamera", "v4l2": "v4l2"}
 FIGURES: list[tuple[str, str]] = []
 
 
@@ -154,10 +155,12 @@ class Machine(Process):
         return int(self.run("ls /dev | grep -c '^video' || true"))
 
     def clock_offset(self) -> float:
-        """What to add to the host's time to get the machine's, to the precision of one exchange."""
+        """What to add to the host's time to get the machine's; off by at most half an exchange."""
         before = time.time()
-        guest = float(self.run("adjtimex | sed -n 's/.*time.tv_sec: *//p; s/.*time.tv_usec: *//p' | tr '\\n' ' '").split()[0])
-        return guest - before
+        text = self.run("adjtimex")
+        between = (before + time.time()) / 2
+        seconds, micros = (int(re.search(rf"time.tv_{unit}: *(\d+)", text)[1]) for unit in ("sec", "usec"))
+        return seconds + micros / 1e6 - between
 
 
 @dataclass
