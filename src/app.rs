@@ -26,7 +26,7 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
     }
     let (listener, address) = listen(config.http.listen.address())?;
     let watchdog = systemd::watchdog_interval();
-    let shared = Arc::new(Shared::new(watchdog));
+    let shared = Arc::new(Shared::new(&config, watchdog));
     let capture = capture::spawn(&config, problems.clone(), Arc::clone(&shared)).context("capture thread")?;
 
     let (switch, token) = Shutdown::new();

@@ -2,25 +2,41 @@
 //!
 //! It alone touches camera and encoder. Every wait in it is bounded by [`ROUND`], so that [`Health::round`] stands still
 //! only when a call into the camera or the encoder does not return. Whatever fails is closed and opened again with a
-//! growing pause; until it works, viewers get a placeholder with the reason.
+//! growing pause; until it works, viewers get a placeholder with the reason. What is changed while the program runs
+//! ([`crate::settings`]) is changed here, between two frames.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde_json::{Map, Value as Json};
+use tokio::sync::oneshot;
+
 use crate::cadence::Cadence;
+use crate::camera::control::{self, Control};
 use crate::camera::{BufferIndex, Camera, CameraInfo, Opener};
-use crate::config::{self, Config};
-use crate::encoder::{self, Choice, EncodeError};
-use crate::frame::{MonotonicTime, PartPool, Size};
+use crate::config::{self, Config, Orientation};
+use crate::encoder::turn::JpegTurner;
+use crate::encoder::v4l2_m2m::{Event, Submitted};
+use crate::encoder::{self, Choice, EncodeError, Encoded, Engine, Hardware};
+use crate::frame::{MonotonicTime, PartPool, PixelFormat, Size};
 use crate::health::{Health, State};
 use crate::hub::Hub;
+use crate::load::Load;
 use crate::metrics::Metrics;
+use crate::overlay::Overlay;
 use crate::placeholder::Placeholder;
+use crate::settings::{Change, ChangeError, Command, Mailbox, Settings};
 
 /// The longest the loop waits for a frame before it looks round.
 const ROUND: Duration = Duration::from_millis(250);
 /// The longest it waits while nobody watches; less where the watchdog wants to hear more often.
 const IDLE_ROUND: Duration = Duration::from_secs(2);
+/// A hardware encoder that gives this many damaged pictures in a row has failed.
+const DAMAGED_MAX: u32 = 5;
+/// One that has given this many good ones works.
+const WORKS_AFTER: u64 = 100;
+/// A descriptor that is ready again and again with nothing to be had for it is looked at this seldom.
+const STORM_PAUSE: Duration = Duration::from_millis(1);
 /// Placeholders come at this pace: often enough for clients that give up on silence, rare enough to cost nothing.
 const PLACEHOLDER_PERIOD: Duration = Duration::from_secs(1);
 /// Pauses between attempts to open the camera.
@@ -41,6 +57,9 @@ pub struct Shared {
     pub health: Health,
     /// What was counted.
     pub metrics: Metrics,
+    /// Changes on their way to the capture thread.
+    pub mailbox: Mailbox,
+    settings: Mutex<Settings>,
     pipeline: Mutex<Option<Pipeline>>,
     idle_round: Duration,
 }
@@ -50,19 +69,33 @@ pub struct Shared {
 pub struct Pipeline {
     /// The camera.
     pub camera: CameraInfo,
+    /// False while it is stopped because nobody watches.
+    pub running: bool,
     /// The encoder's name.
     pub encoder: &'static str,
     /// Why this encoder.
-    pub encoder_reason: &'static str,
+    pub encoder_reason: String,
+    /// The hardware encoder's device and how it gets its frames.
+    pub hardware: Option<(String, &'static str)>,
+    /// The frame rate the software encoder is kept to, where that is less than what was asked for.
+    pub rate_limit: Option<f64>,
+    /// Who turns the picture, if anybody does.
+    pub turned_by: Option<&'static str>,
+    /// True if text is drawn into the picture.
+    pub overlay: bool,
+    /// What of the configuration does not fit this camera.
+    pub notes: Vec<String>,
 }
 
 impl Shared {
     /// Shared state of a program whose capture loop must come round four times within `watchdog`.
-    pub fn new(watchdog: Option<Duration>) -> Self {
+    pub fn new(config: &Config, watchdog: Option<Duration>) -> Self {
         Self {
             hub: Arc::default(),
             health: Health::default(),
             metrics: Metrics::default(),
+            mailbox: Mailbox::default(),
+            settings: Mutex::new(Settings::of(config)),
             pipeline: Mutex::new(None),
             idle_round: watchdog.map_or(IDLE_ROUND, |interval| (interval / 4).min(IDLE_ROUND)),
         }
@@ -73,8 +106,19 @@ impl Shared {
         self.pipeline.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The settings in force.
+    pub fn settings(&self) -> Settings {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn set_pipeline(&self, pipeline: Option<Pipeline>) {
         *self.pipeline.lock().unwrap_or_else(PoisonError::into_inner) = pipeline;
+    }
+
+    fn change_pipeline(&self, change: impl FnOnce(&mut Pipeline)) {
+        if let Some(pipeline) = &mut *self.pipeline.lock().unwrap_or_else(PoisonError::into_inner) {
+            change(pipeline);
+        }
     }
 }
 
@@ -82,15 +126,14 @@ impl Shared {
 ///
 /// `notes` are shown below the reason on placeholders: what is wrong with the configuration.
 pub fn spawn(config: &Config, notes: Vec<String>, shared: Arc<Shared>) -> std::io::Result<std::thread::JoinHandle<()>> {
-    let (camera, encoder) = (config.camera.clone(), config.encoder.clone());
-    std::thread::Builder::new()
-        .name("capture".to_owned())
-        .spawn(move || Capture::new(camera, encoder, notes, &shared).run())
+    let config = config.clone();
+    std::thread::Builder::new().name("capture".to_owned()).spawn(move || Capture::new(&config, notes, &shared).run())
 }
 
 struct Capture<'a> {
     config: config::Camera,
     encoder_config: config::Encoder,
+    overlay_config: config::Overlay,
     opener: Opener,
     shared: &'a Shared,
     pool: PartPool,
@@ -103,12 +146,25 @@ struct Capture<'a> {
     opened_before: bool,
     /// What was last logged of an opened camera.
     description: String,
+    hardware: Hardware,
+    /// While the software encoder stands in for the hardware's: what it can do.
+    size_limit: Option<Size>,
+    settings: Settings,
+    /// A change that the next opening tries: what was in force before, and who waits for the answer.
+    trying: Option<(Settings, oneshot::Sender<Result<Settings, ChangeError>>)>,
+    /// Controls set while the program runs.
+    controls: Map<String, Json>,
 }
 
-/// An opened camera with its encoder.
+/// An opened camera with its encoder. The encoder goes first: it may hold the camera's buffers.
 struct Open {
-    camera: Box<dyn Camera>,
     choice: Choice,
+    camera: Box<dyn Camera>,
+    overlay: Option<Overlay>,
+    /// For what neither camera nor encoder turns.
+    turner: Option<(JpegTurner, Orientation)>,
+    /// For the software encoder: keeps it from taking all of the processor.
+    load: Option<Load>,
     /// When the last good frame came (or good ones could first be expected).
     last_good: Instant,
     /// Why frames since then were not good.
@@ -116,15 +172,40 @@ struct Open {
     errored_frames: u64,
     /// For a camera with a rate of its own: which frames to take.
     cadence: Option<Cadence>,
+    /// Frames the camera delivered since it was opened.
+    frames: u64,
+    /// Pictures in a row that the encoder spoiled.
+    damaged: u32,
+    /// Times in a row that the encoder's descriptor was ready for nothing.
+    storm: u32,
+}
+
+/// Why streaming ended.
+enum End {
+    /// The program ends.
+    Closed,
+    /// Something failed; it is tried again after a pause.
+    Failed(State),
+    /// To be opened anew at once, with other settings.
+    Reopen,
+    /// Nobody watches, and `camera.idle` is `stop`.
+    Idle,
+}
+
+impl End {
+    fn degraded(error: impl std::fmt::Display) -> Self {
+        Self::Failed(State::Degraded(error.to_string().into()))
+    }
 }
 
 impl<'a> Capture<'a> {
-    fn new(config: config::Camera, encoder_config: config::Encoder, notes: Vec<String>, shared: &'a Shared) -> Self {
+    fn new(config: &Config, notes: Vec<String>, shared: &'a Shared) -> Self {
         Self {
-            opener: Opener::new(config.clone()),
-            size: config.resolution.size(),
-            config,
-            encoder_config,
+            opener: Opener::new(config.camera.clone()),
+            size: config.camera.resolution.size(),
+            config: config.camera.clone(),
+            encoder_config: config.encoder.clone(),
+            overlay_config: config.overlay.clone(),
             shared,
             pool: PartPool::default(),
             placeholder: Placeholder::new(notes),
@@ -132,37 +213,98 @@ impl<'a> Capture<'a> {
             failures: 0,
             opened_before: false,
             description: String::new(),
+            hardware: Hardware::default(),
+            size_limit: None,
+            settings: Settings::of(config),
+            trying: None,
+            controls: Map::new(),
         }
     }
 
     fn run(mut self) {
         while !self.shared.hub.is_closed() {
             self.shared.health.round();
-            let failure = match self.open() {
+            let end = match self.open() {
                 Ok(mut open) => {
-                    let failure = self.stream(&mut open);
-                    self.shared.set_pipeline(None);
-                    failure
+                    if let Some((_, answer)) = self.trying.take() {
+                        let _ = answer.send(Ok(self.settings.clone()));
+                    }
+                    self.stream(&mut open)
                 }
-                Err(reason) => Some(State::Degraded(reason.into())),
+                Err(reason) => match self.trying.take() {
+                    // Not what the camera can do: it goes on as before.
+                    Some((before, answer)) => {
+                        self.put_in_force(before);
+                        let _ = answer.send(Err(ChangeError::Failed(reason)));
+                        End::Reopen
+                    }
+                    None => End::degraded(reason),
+                },
             };
-            if let Some(state) = failure {
-                self.fail(state);
-                self.back_off();
+            match end {
+                End::Closed => break,
+                End::Reopen => {}
+                End::Idle => {
+                    log::info!("nobody watches: the camera is stopped");
+                    self.shared.change_pipeline(|pipeline| pipeline.running = false);
+                    self.wait_idle();
+                }
+                End::Failed(state) => {
+                    self.shared.set_pipeline(None);
+                    self.fail(state);
+                    self.back_off();
+                }
             }
         }
         self.shared.hub.clear();
     }
 
     fn open(&mut self) -> Result<Open, String> {
-        let camera = self.opener.open().map_err(|error| error.to_string())?;
+        let limit = self.size_limit.filter(|_| self.hardware.is_given_up());
+        let mut camera =
+            self.opener.open(limit.unwrap_or(self.settings.resolution.size())).map_err(|error| error.to_string())?;
         let info = camera.info().clone();
-        let choice = encoder::choose(&self.encoder_config, info.pixel_format).map_err(|error| error.to_string())?;
+        let orientation = if info.turns { Orientation::Rotate0 } else { self.settings.orientation };
+        let choice = encoder::choose(
+            &self.encoder_config,
+            &info,
+            encoder::Extras {
+                orientation,
+                reencode: !self.overlay_config.text.is_empty() && self.overlay_config.reencode,
+            },
+            &mut self.hardware,
+        )
+        .map_err(|error| error.to_string())?;
         // Attempts that fail are not counted: what is told is how often the camera came back.
         if self.opened_before {
             self.shared.metrics.reopened.inc();
         }
         self.opened_before = true;
+
+        let mut notes = self.start_controls(&mut *camera);
+        let overlay = if info.pixel_format == PixelFormat::Mjpeg && !self.overlay_config.reencode {
+            if !self.overlay_config.text.is_empty() {
+                notes.push(
+                    "overlay.text is not drawn: this camera makes JPEG itself; overlay.reencode: true allows to decode \
+                     and encode it again"
+                        .to_owned(),
+                );
+            }
+            None
+        } else {
+            Overlay::new(&self.overlay_config)
+        };
+        let turner = if orientation == Orientation::Rotate0 || choice.turns() {
+            None
+        } else {
+            Some((JpegTurner::new().map_err(|error| error.to_string())?, orientation))
+        };
+        let turned_by = match (self.settings.orientation, info.turns, &turner) {
+            (Orientation::Rotate0, ..) => None,
+            (_, true, _) => Some("camera"),
+            (_, false, Some(_)) => Some("jpeg"),
+            (_, false, None) => Some("encoder"),
+        };
         let description = format!(
             "camera {} ({}): {} {} at {} fps, encoder {} ({})",
             info.id,
@@ -170,77 +312,121 @@ impl<'a> Capture<'a> {
             info.size,
             info.pixel_format,
             info.frame_rate,
-            choice.encoder.kind(),
+            choice.kind(),
             choice.reason
         );
         // A camera that stalls is opened again and again; that it is the same one is no news.
         if self.description != description {
             log::info!("{description}");
+            for note in &notes {
+                log::warn!("{note}");
+            }
             self.description = description;
         }
         self.shared.set_pipeline(Some(Pipeline {
             camera: info,
-            encoder: choice.encoder.kind(),
-            encoder_reason: choice.reason,
+            running: true,
+            encoder: choice.kind(),
+            encoder_reason: choice.reason.clone(),
+            hardware: choice.hardware(),
+            rate_limit: None,
+            turned_by,
+            overlay: overlay.is_some(),
+            notes,
         }));
-        let cadence = (!camera.info().paced).then(|| Cadence::new(self.config.frame_rate.get()));
-        Ok(Open { camera, choice, last_good: Instant::now(), last_error: None, errored_frames: 0, cadence })
+        let cadence = (!camera.info().paced).then(|| Cadence::new(self.settings.frame_rate.get()));
+        Ok(Open {
+            load: self.load(&choice),
+            choice,
+            camera,
+            overlay,
+            turner,
+            last_good: Instant::now(),
+            last_error: None,
+            errored_frames: 0,
+            cadence,
+            frames: 0,
+            damaged: 0,
+            storm: 0,
+        })
     }
 
-    /// Frame after frame, until the camera fails. `None` when the program ends.
-    fn stream(&mut self, open: &mut Open) -> Option<State> {
+    fn load(&self, choice: &Choice) -> Option<Load> {
+        choice.is_software().then(|| Load::new(self.encoder_config.software_load.get()))
+    }
+
+    /// Sets the controls of the configuration and those set since. What does not fit this camera comes back.
+    fn start_controls(&self, camera: &mut dyn Camera) -> Vec<String> {
+        let mut wanted = self.config.controls.0.clone();
+        wanted.extend(self.controls.clone());
+        if wanted.is_empty() {
+            return Vec::new();
+        }
+        let known = match camera.controls() {
+            Ok(known) => known,
+            Err(error) => return vec![format!("camera.controls: {error}")],
+        };
+        let mut notes = Vec::new();
+        let mut values = Vec::new();
+        for (name, value) in wanted {
+            match control::check_all(&known, &Map::from_iter([(name, value)])) {
+                Ok(checked) => values.extend(checked.into_iter().map(|(control, value)| (control.clone(), value))),
+                Err(refusal) => notes.push(format!("camera.controls: {refusal}")),
+            }
+        }
+        values.sort_by_key(|(control, _)| control.id);
+        // One by one: a camera that refuses one takes the others.
+        for value in values {
+            if let Err(error) = camera.set_controls(&[value]) {
+                notes.push(format!("camera.controls: {error}"));
+            }
+        }
+        notes
+    }
+
+    /// Frame after frame, until something ends it.
+    fn stream(&mut self, open: &mut Open) -> End {
         let idle_after = self.config.idle_after.get();
         // At the lowest frame rates silence between two frames is no stall.
-        let period = Duration::from_secs_f64(1.0 / self.config.frame_rate.get());
+        let period = Duration::from_secs_f64(1.0 / self.settings.frame_rate.get());
         let stall_timeout = self.config.stall_timeout.get().max(3 * period);
         while !self.shared.hub.is_closed() {
             self.shared.health.round();
+            if let Some(end) = self.obey(Some(open)) {
+                return end;
+            }
+            if open.choice.is_fallback && self.hardware.is_due() {
+                log::info!("the hardware encoder is tried again");
+                return End::Reopen;
+            }
             let wanted = self.config.idle == config::Idle::Run || self.shared.hub.is_wanted(idle_after);
-            if !wanted && self.opener.is_synthetic() {
+            let at_rest = !wanted && !open.choice.is_busy();
+            // Not before its first frame: a camera that was opened but delivers nothing is not well.
+            if at_rest && self.config.idle == config::Idle::Stop && (open.frames > 0 || self.opener.is_synthetic()) {
+                return End::Idle;
+            }
+            if at_rest && self.opener.is_synthetic() {
                 self.enter_idle();
                 self.shared.hub.wait_wanted(self.shared.idle_round);
                 open.last_good = Instant::now();
                 continue;
             }
-            let buffer = match open.camera.acquire(ROUND.min(self.shared.idle_round)) {
+            let buffer = match self.wait(open) {
                 Ok(buffer) => buffer,
-                Err(error) => return Some(State::Degraded(error.to_string().into())),
+                Err(error) => return End::degraded(error),
             };
-            let errored = open.camera.errored_frames();
-            self.shared.metrics.dropped.inc_by(errored - open.errored_frames);
-            open.errored_frames = errored;
-            if let Some(buffer) = buffer {
-                self.shared.metrics.captured.add(1);
-                let taken = open.cadence.as_mut().is_none_or(|cadence| cadence.take(Instant::now()));
-                // A frame the cadence leaves out says nothing about the camera.
-                let result = taken.then(|| if wanted { self.publish(open, buffer) } else { Ok(()) });
-                if let Err(error) = open.camera.queue(buffer) {
-                    return Some(State::Degraded(error.to_string().into()));
-                }
-                match result {
-                    None => {}
-                    Some(Ok(())) => {
-                        if !wanted {
-                            // Only now: a camera that was opened but delivers nothing is not well.
-                            self.enter_idle();
-                        }
-                        open.last_good = Instant::now();
-                        open.last_error = None;
-                        self.failures = 0;
-                    }
-                    Some(Err(error)) => {
-                        self.shared.metrics.dropped.inc();
-                        if !matches!(error, EncodeError::Jpeg(_) | EncodeError::ShortPlane { .. }) {
-                            return Some(State::Degraded(error.to_string().into()));
-                        }
-                        let error = error.to_string();
-                        // Once for a run of bad frames: a camera with a loose cable must not fill the journal.
-                        if open.last_error.is_none() {
-                            log::warn!("frame dropped: {error}");
-                        }
-                        open.last_error = Some(error);
-                    }
-                }
+            if let Err(error) = self.collect(open, wanted)
+                && let Some(end) = self.replace_encoder(open, &error)
+            {
+                return end;
+            }
+            if let Some(buffer) = buffer
+                && let Some(end) = self.take_in(open, buffer, wanted)
+            {
+                return end;
+            }
+            if let Some(end) = self.limit_size(open) {
+                return end;
             }
             if open.last_good.elapsed() > stall_timeout {
                 let seconds = stall_timeout.as_secs_f32();
@@ -248,23 +434,203 @@ impl<'a> Capture<'a> {
                     Some(error) => format!("the camera has sent no usable frame for {seconds} s: {error}"),
                     None => format!("the camera has sent no frame for {seconds} s"),
                 };
-                return Some(State::Stalled(reason.into()));
+                return End::Failed(State::Stalled(reason.into()));
             }
         }
-        None
+        End::Closed
     }
 
-    /// Encodes one frame into a part and hands it to the hub.
-    fn publish(&mut self, open: &mut Open, buffer: BufferIndex) -> Result<(), EncodeError> {
-        let metrics = &self.shared.metrics;
+    /// Waits for the camera's next frame, the encoder's next JPEG, or the end of the round.
+    fn wait(&self, open: &mut Open) -> Result<Option<BufferIndex>, crate::camera::CameraError> {
+        let mut timeout = ROUND.min(self.shared.idle_round);
+        let (fd, deadline) = match &open.choice.engine {
+            Engine::Queued(encoder) => (encoder.wait_fd(), encoder.deadline()),
+            Engine::Immediate(_) | Engine::Reencode(..) => (None, None),
+        };
+        if let Some(deadline) = deadline {
+            timeout = timeout.min(deadline.saturating_duration_since(Instant::now()));
+        }
+        if open.storm > 3 {
+            std::thread::sleep(STORM_PAUSE);
+        }
+        let buffer = open.camera.acquire(timeout, fd)?;
+        let errored = open.camera.errored_frames();
+        self.shared.metrics.dropped.inc_by(errored - open.errored_frames);
+        open.errored_frames = errored;
+        if buffer.is_some() {
+            self.shared.metrics.captured.add(1);
+            open.frames += 1;
+        }
+        Ok(buffer)
+    }
+
+    /// Deals with a frame of the camera's: encodes it, or gives it back.
+    fn take_in(&mut self, open: &mut Open, buffer: BufferIndex, wanted: bool) -> Option<End> {
+        let now = Instant::now();
+        let taken = open.cadence.as_mut().is_none_or(|cadence| cadence.take(now));
+        let result = if !taken {
+            Ok(false)
+        } else if !wanted {
+            // Only now: a camera that was opened but delivers nothing is not well.
+            self.enter_idle();
+            self.note_good(open);
+            Ok(false)
+        } else if open.load.as_mut().is_some_and(|load| !load.allows(now)) {
+            // The camera is well all the same.
+            open.last_good = now;
+            Ok(false)
+        } else {
+            self.encode(open, buffer)
+        };
+        let is_held = matches!(result, Ok(true));
+        if !is_held && let Err(error) = open.camera.queue(buffer) {
+            return Some(End::degraded(error));
+        }
+        let error = result.err()?;
+        if error.is_of_one_frame() {
+            self.drop_frame(open, &error);
+            return None;
+        }
+        self.shared.metrics.dropped.inc();
+        self.replace_encoder(open, &error)
+    }
+
+    /// Has a frame encoded. True if the encoder holds the camera's buffer.
+    fn encode(&mut self, open: &mut Open, buffer: BufferIndex) -> Result<bool, EncodeError> {
+        if open.choice.is_full() {
+            // Newer ones will come.
+            self.shared.metrics.dropped.inc();
+            return Ok(false);
+        }
+        let draws = open.overlay.is_some() && !open.choice.draws();
+        let touches = draws || open.choice.reads_frames();
+        if touches {
+            open.camera.begin_cpu_access(buffer, draws)?;
+        }
+        let start = Instant::now();
+        let result = self.encode_accessible(open, buffer, draws);
+        if touches {
+            open.camera.end_cpu_access(buffer, draws)?;
+        }
+        if let Some(load) = &mut open.load {
+            load.note(start, start.elapsed());
+        }
+        match result? {
+            Outcome::Published => {
+                self.note_good(open);
+                Ok(false)
+            }
+            Outcome::Submitted(Submitted::Queued { holds_buffer }) => Ok(holds_buffer),
+            Outcome::Submitted(Submitted::Busy) => {
+                self.shared.metrics.dropped.inc();
+                Ok(false)
+            }
+        }
+    }
+
+    fn encode_accessible(&mut self, open: &mut Open, buffer: BufferIndex, draws: bool) -> Result<Outcome, EncodeError> {
+        let settled = open.frames > u64::from(self.config.warm_up.get());
+        let Open { choice, camera, overlay, turner, .. } = open;
+        if draws && let Some(overlay) = overlay {
+            let captured_at = camera.view(buffer).captured_at;
+            if let Some(mut frame) = camera.view_mut(buffer) {
+                overlay.draw(&mut frame, captured_at.to_system_time());
+            }
+        }
+        let raw = camera.view(buffer);
         let start = MonotonicTime::now();
-        let raw = open.camera.view(buffer);
-        let encoded = open.choice.encoder.encode(&raw)?;
-        let frame = self.pool.assemble(&encoded.pieces, encoded.size, raw.captured_at);
-        self.size = encoded.size;
+        match &mut choice.engine {
+            Engine::Immediate(encoder) => {
+                let encoded = encoder.encode(&raw)?;
+                self.publish(&encoded, turner.as_mut(), raw.captured_at, start, settled)?;
+            }
+            Engine::Reencode(encoder, orientation) => {
+                encoder.decode(&raw)?;
+                if let Some(overlay) = overlay {
+                    overlay.draw(&mut encoder.planes_mut(), raw.captured_at.to_system_time());
+                }
+                let encoded = encoder.encode(*orientation)?;
+                self.publish(&encoded, None, raw.captured_at, start, settled)?;
+            }
+            Engine::Queued(encoder) => return Ok(Outcome::Submitted(encoder.submit(&raw, buffer)?)),
+        }
+        Ok(Outcome::Published)
+    }
+
+    /// Takes what the hardware encoder has finished: gives the camera its buffers back and publishes JPEGs.
+    fn collect(&mut self, open: &mut Open, wanted: bool) -> Result<(), EncodeError> {
+        let settled = open.frames > u64::from(self.config.warm_up.get());
+        let mut got_something = false;
+        loop {
+            let Open { choice, camera, turner, .. } = &mut *open;
+            let Engine::Queued(encoder) = &mut choice.engine else { return Ok(()) };
+            if !encoder.is_busy() {
+                // Nothing to be had, and no call for it.
+                open.storm = 0;
+                return Ok(());
+            }
+            let error = match encoder.collect()? {
+                None => break,
+                Some(Event::Released(buffer)) => {
+                    camera.queue(buffer)?;
+                    got_something = true;
+                    continue;
+                }
+                Some(Event::Encoded { result, captured_at, submitted_at }) => {
+                    got_something = true;
+                    match result {
+                        Ok(encoded) if wanted => {
+                            self.publish(&encoded, turner.as_mut(), captured_at, submitted_at, settled).err()
+                        }
+                        // Nobody watches any more.
+                        Ok(_) => None,
+                        Err(error) => Some(error),
+                    }
+                }
+            };
+            match error {
+                None => {
+                    open.damaged = 0;
+                    if let Engine::Queued(encoder) = &open.choice.engine
+                        && encoder.encoded() == WORKS_AFTER
+                    {
+                        self.hardware.works();
+                    }
+                    self.note_good(open);
+                }
+                Some(error) if error.is_of_one_frame() && open.damaged < DAMAGED_MAX => {
+                    open.damaged += 1;
+                    self.drop_frame(open, &error);
+                }
+                Some(error) => return Err(error),
+            }
+        }
+        open.storm = if got_something { 0 } else { open.storm.saturating_add(1) };
+        Ok(())
+    }
+
+    /// Hands one JPEG to the hub, turned if that is left to be done.
+    fn publish(
+        &mut self,
+        encoded: &Encoded<'_>,
+        turner: Option<&mut (JpegTurner, Orientation)>,
+        captured_at: MonotonicTime,
+        start: MonotonicTime,
+        settled: bool,
+    ) -> Result<(), EncodeError> {
+        let (mut frame, size) = match turner {
+            None => (self.pool.assemble(&encoded.pieces, encoded.size, captured_at), encoded.size),
+            Some((turner, orientation)) => {
+                let (jpeg, size) = turner.turn(&encoded.pieces, *orientation)?;
+                (self.pool.assemble(&[jpeg], size, captured_at), size)
+            }
+        };
+        frame.settled = settled;
+        self.size = size;
+        let metrics = &self.shared.metrics;
         let done = MonotonicTime::now();
         metrics.encode_time.observe(done.since(start).as_secs_f64());
-        metrics.publish_delay.observe(done.since(raw.captured_at).as_secs_f64());
+        metrics.publish_delay.observe(done.since(captured_at).as_secs_f64());
         metrics.encoded.add(1);
         self.shared.hub.publish(frame);
         if self.shared.health.set(State::Streaming) {
@@ -273,10 +639,189 @@ impl<'a> Capture<'a> {
         Ok(())
     }
 
+    fn note_good(&mut self, open: &mut Open) {
+        open.last_good = Instant::now();
+        open.last_error = None;
+        self.failures = 0;
+    }
+
+    fn drop_frame(&self, open: &mut Open, error: &EncodeError) {
+        self.shared.metrics.dropped.inc();
+        let error = error.to_string();
+        // Once for a run of bad frames: a camera with a loose cable must not fill the journal.
+        if open.last_error.is_none() {
+            log::warn!("frame dropped: {error}");
+        }
+        open.last_error = Some(error);
+    }
+
+    /// Closes an encoder that failed and takes another: the same once more, or the software encoder. `Some` where that
+    /// cannot be.
+    fn replace_encoder(&mut self, open: &mut Open, error: &EncodeError) -> Option<End> {
+        let Engine::Queued(encoder) = &mut open.choice.engine else { return Some(End::degraded(error)) };
+        if let EncodeError::Camera(error) = error {
+            return Some(End::degraded(error));
+        }
+        log::warn!("hardware encoder: {error}");
+        self.shared.metrics.encoder_failures.inc();
+        let held = encoder.held_buffers();
+        self.hardware.failed(error, !encoder.reads_frames(), encoder.encoded() > 0);
+        // Closing it stops its queues: the kernel lets go of all buffers.
+        open.choice = Choice::none();
+        for buffer in held {
+            if let Err(error) = open.camera.queue(buffer) {
+                return Some(End::degraded(error));
+            }
+        }
+        if self.encoder_config.kind == config::EncoderKind::V4l2M2m {
+            return Some(End::degraded(error));
+        }
+        let info = open.camera.info().clone();
+        let orientation = if info.turns { Orientation::Rotate0 } else { self.settings.orientation };
+        let extras = encoder::Extras { orientation, reencode: false };
+        match encoder::choose(&self.encoder_config, &info, extras, &mut self.hardware) {
+            Ok(choice) => open.choice = choice,
+            Err(error) => return Some(End::degraded(error)),
+        }
+        if open.choice.turns() {
+            open.turner = None;
+        }
+        log::info!("encoder {} ({})", open.choice.kind(), open.choice.reason);
+        open.load = self.load(&open.choice);
+        (open.damaged, open.storm) = (0, 0);
+        // The camera is not to blame for the pause.
+        open.last_good = Instant::now();
+        self.shared.change_pipeline(|pipeline| {
+            pipeline.encoder = open.choice.kind();
+            pipeline.encoder_reason.clone_from(&open.choice.reason);
+            pipeline.hardware = open.choice.hardware();
+            if open.choice.turns() && pipeline.turned_by == Some("jpeg") {
+                pipeline.turned_by = Some("encoder");
+            }
+        });
+        None
+    }
+
+    /// Tells of the software encoder's limit, and where it stands in for the hardware and is too slow, asks the camera for
+    /// smaller pictures.
+    fn limit_size(&mut self, open: &mut Open) -> Option<End> {
+        let possible = open.load.as_mut()?.new_limit()?;
+        let asked = self.settings.frame_rate.get();
+        self.shared.change_pipeline(|pipeline| pipeline.rate_limit = (possible < asked).then_some(possible));
+        let least = self.encoder_config.software_frame_rate.get().min(asked);
+        if possible >= least || !open.choice.is_fallback {
+            return None;
+        }
+        let size = open.camera.info().size;
+        let smaller = Load::smaller(size, least / possible)?;
+        if self.size_limit.is_some_and(|limit| limit == smaller || size.width > limit.width) {
+            // The camera did not follow the last time.
+            return None;
+        }
+        log::info!("the software encoder makes {possible:.1} of {least} fps at {size}: {smaller} from now on");
+        self.size_limit = Some(smaller);
+        Some(End::Reopen)
+    }
+
+    /// Does what was asked for meanwhile. `Some` where the camera must be opened anew for it.
+    fn obey(&mut self, mut open: Option<&mut Open>) -> Option<End> {
+        for command in self.shared.mailbox.take() {
+            let no_camera = || {
+                let (state, _) = self.shared.health.state();
+                let reason = state.reason().map_or("the camera is not running", |reason| reason);
+                ChangeError::NoCamera(reason.to_owned())
+            };
+            match (command, open.as_deref_mut()) {
+                (Command::GetControls(answer), None) => drop(answer.send(Err(no_camera()))),
+                (Command::SetControls(_, answer) | Command::ResetControls(answer), None) => {
+                    drop(answer.send(Err(no_camera())));
+                }
+                (Command::GetControls(answer), Some(open)) => drop(answer.send(controls_of(open))),
+                (Command::SetControls(values, answer), Some(open)) => {
+                    let result = set_controls(open, &values);
+                    if result.is_ok() {
+                        self.controls.extend(values);
+                    }
+                    drop(answer.send(result));
+                }
+                (Command::ResetControls(answer), Some(open)) => {
+                    let mut values = std::mem::take(&mut self.controls);
+                    for (name, value) in &mut values {
+                        // Back to how it starts.
+                        let configured = |(other, _): &(&String, &Json)| control::is_same_name(other, name);
+                        *value = self.config.controls.0.iter().find(configured).map_or(Json::Null, |(_, v)| v.clone());
+                    }
+                    drop(answer.send(set_controls(open, &values)));
+                }
+                (Command::Change(change, answer), open) => {
+                    if let Some(end) = self.change(&change, answer, open) {
+                        return Some(end);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn change(
+        &mut self,
+        change: &Change,
+        answer: oneshot::Sender<Result<Settings, ChangeError>>,
+        open: Option<&mut Open>,
+    ) -> Option<End> {
+        let before = self.settings.clone();
+        let after = change.applied_to(&before);
+        let only_quality = Settings { quality: before.quality, ..after.clone() } == before;
+        self.put_in_force(after.clone());
+        match open {
+            Some(open) if only_quality => {
+                let result = open.choice.set_quality(after.quality.get());
+                drop(answer.send(match result {
+                    Ok(()) => Ok(after),
+                    Err(error) => {
+                        self.put_in_force(before);
+                        Err(ChangeError::Failed(error.to_string()))
+                    }
+                }));
+                None
+            }
+            Some(_) => {
+                self.size_limit = None;
+                self.trying = Some((before, answer));
+                Some(End::Reopen)
+            }
+            // The next opening shows whether the camera can.
+            None => {
+                drop(answer.send(Ok(after)));
+                None
+            }
+        }
+    }
+
+    fn put_in_force(&mut self, settings: Settings) {
+        self.config.resolution = settings.resolution;
+        self.config.frame_rate = settings.frame_rate;
+        self.config.orientation = settings.orientation;
+        self.encoder_config.quality = settings.quality;
+        self.opener.reconfigure(self.config.clone());
+        *self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings.clone();
+        self.settings = settings;
+    }
+
     fn enter_idle(&mut self) {
         if self.shared.health.set(State::Idle) {
             self.shared.hub.clear();
             log::debug!("nobody watches: encoding pauses");
+        }
+    }
+
+    /// Waits, with the camera closed, until somebody watches.
+    fn wait_idle(&mut self) {
+        self.enter_idle();
+        while !self.shared.hub.is_closed() && !self.shared.hub.is_wanted_now() {
+            self.shared.health.round();
+            self.obey(None);
+            self.shared.hub.wait_wanted(self.shared.idle_round);
         }
     }
 
@@ -296,6 +841,7 @@ impl<'a> Capture<'a> {
         let until = Instant::now() + pause;
         loop {
             self.shared.health.round();
+            self.obey(None);
             self.publish_placeholder();
             let now = Instant::now();
             if now >= until || self.shared.hub.is_closed() {
@@ -328,4 +874,27 @@ impl<'a> Capture<'a> {
             Err(error) => log::error!("the placeholder cannot be made: {error}"),
         }
     }
+}
+
+/// What became of a frame given to an encoder.
+enum Outcome {
+    /// Its JPEG is with the hub.
+    Published,
+    /// The hardware encoder was given it.
+    Submitted(Submitted),
+}
+
+fn controls_of(open: &mut Open) -> Result<Vec<Control>, ChangeError> {
+    open.camera.controls().map_err(|error| ChangeError::Failed(error.to_string()))
+}
+
+/// Sets controls by name, all or none, and tells how they all are then.
+fn set_controls(open: &mut Open, values: &Map<String, Json>) -> Result<Vec<Control>, ChangeError> {
+    let known = controls_of(open)?;
+    let mut checked: Vec<_> =
+        control::check_all(&known, values)?.into_iter().map(|(control, value)| (control.clone(), value)).collect();
+    // Modes have lower numbers than what they govern (auto exposure, then exposure), with V4L2 and with libcamera.
+    checked.sort_by_key(|(control, _)| control.id);
+    open.camera.set_controls(&checked).map_err(|error| ChangeError::Failed(error.to_string()))?;
+    controls_of(open)
 }

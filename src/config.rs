@@ -10,10 +10,12 @@ mod values;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use values::ControlsLayer;
 
 pub use layers::{ConfigError, Loaded, Sources, load};
 pub use values::{
-    Count, FrameRate, Hostname, Interval, Listen, Orientation, Resolution, Secret, SshKey, Timezone, WifiCountry,
+    Controls, Count, FrameRate, Hostname, Interval, Listen, Orientation, OverlayBackground, OverlayPosition,
+    OverlayText, Resolution, Secret, SshKey, Timezone, WifiCountry,
 };
 
 /// Writes a section once: its struct, its `Default`, and its layer (the same keys, each of them optional).
@@ -55,13 +57,13 @@ section! {
     Camera / CameraLayer {
         /// Kind of source.
         source: Source = Source::Auto,
-        /// libcamera: index, id or model of the camera; empty takes the first.
+        /// Index, id or model of the camera, for v4l2 also its device path; empty takes the first.
         id: String = String::new(),
         /// Picture size to ask for; the camera may adjust it.
         resolution: Resolution = Resolution::new(1280, 720),
         /// Frames per second to ask for.
         frame_rate: FrameRate = FrameRate::new(30.0),
-        /// Mirroring and rotation by the camera.
+        /// How the picture is turned: by the camera where it can, else here.
         orientation: Orientation = Orientation::Rotate0,
         /// Buffers in the camera's queue. Few, as they come out of the small contiguous memory (CMA).
         buffer_count: Count<2, 16> = Count::new(4),
@@ -69,6 +71,8 @@ section! {
         idle: Idle = Idle::SkipEncode,
         /// How long nobody must watch before that happens.
         idle_after: Interval<0, 3_600_000> = Interval::from_secs(5),
+        /// Frames after a start before one counts as settled (exposure, white balance) and answers a snapshot.
+        warm_up: Count<0, 300> = Count::new(5),
         /// A camera that delivers nothing for this long has stalled and is opened again.
         stall_timeout: Interval<500, 60_000> = Interval::from_secs(3),
         /// Scripted faults of test-pattern and replay, for tests.
@@ -76,6 +80,8 @@ section! {
     } nested {
         /// Settings of the replay source.
         replay: Replay / ReplayLayer,
+        /// Values of the camera's own controls (exposure, brightness, zoom …) at start.
+        controls: Controls / ControlsLayer,
     }
 }
 
@@ -94,6 +100,28 @@ section! {
         kind: EncoderKind = EncoderKind::Auto,
         /// JPEG quality, as libjpeg counts it.
         quality: Count<1, 100> = Count::new(80),
+        /// v4l2-m2m: path of the encoder's device; empty finds it by what it can do.
+        device: String = String::new(),
+        /// The most of one processor core the software encoder takes, in percent: it encodes fewer frames to keep to it.
+        software_load: Count<5, 100> = Count::new(70),
+        /// Where it stands in for the hardware encoder and cannot make so many frames per second, pictures get smaller.
+        software_frame_rate: FrameRate = FrameRate::new(5.0),
+    }
+}
+
+section! {
+    /// `overlay`: text drawn into the picture.
+    Overlay / OverlayLayer {
+        /// What to draw, with strftime's conversions (`%Y-%m-%d %H:%M:%S`); empty draws nothing.
+        text: OverlayText = OverlayText::default(),
+        /// Where.
+        position: OverlayPosition = OverlayPosition::BottomLeft,
+        /// Height of a character as a multiple of 20 pixels; 0 goes by the size of the picture.
+        size: Count<0, 20> = Count::new(0),
+        /// What is behind the text.
+        background: OverlayBackground = OverlayBackground::Box,
+        /// True allows to decode and encode again the pictures of a camera that makes JPEG itself.
+        reencode: bool = false,
     }
 }
 
@@ -151,6 +179,8 @@ pub struct Config {
     pub camera: Camera,
     /// How JPEG is made.
     pub encoder: Encoder,
+    /// Text drawn into the picture.
+    pub overlay: Overlay,
     /// The web server.
     pub http: Http,
     /// What reaches the journal.
@@ -169,6 +199,11 @@ impl Config {
     /// Checks what no single key can: keys that need each other.
     fn validate(&self) -> Result<(), Rule> {
         self.camera.validate().map_err(|reason| Rule { section: Section::Camera, reason })?;
+        if self.encoder.kind == EncoderKind::Passthrough && !self.overlay.text.is_empty() {
+            let reason = "overlay.text cannot be drawn while encoder.kind is passthrough: set encoder.kind to auto and \
+                          overlay.reencode to true, or leave overlay.text empty";
+            return Err(Rule { section: Section::Overlay, reason: reason.to_owned() });
+        }
         self.system.validate().map_err(|reason| Rule { section: Section::System, reason })
     }
 }
@@ -184,6 +219,7 @@ struct Rule {
 #[derive(Clone, Copy, Debug)]
 enum Section {
     Camera,
+    Overlay,
     System,
 }
 
@@ -222,10 +258,12 @@ impl System {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
-    /// libcamera, where this build has it and it finds a camera.
+    /// libcamera, where this build has it and it finds a camera, else V4L2.
     Auto,
     /// A camera found by libcamera.
     Libcamera,
+    /// A camera spoken to through V4L2 itself: webcams.
+    V4l2,
     /// A moving test picture.
     TestPattern,
     /// JPEG files.
@@ -238,6 +276,7 @@ impl Source {
         match self {
             Self::Auto => "auto",
             Self::Libcamera => "libcamera",
+            Self::V4l2 => "v4l2",
             Self::TestPattern => "test-pattern",
             Self::Replay => "replay",
         }
@@ -252,16 +291,21 @@ pub enum Idle {
     Run,
     /// The camera runs on (exposure stays settled) but nothing is encoded; synthetic sources pause.
     SkipEncode,
+    /// The camera is stopped; whoever comes first waits for it to start.
+    Stop,
 }
 
 /// `encoder.kind`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EncoderKind {
-    /// Passthrough for MJPEG cameras, else the software encoder.
+    /// Passthrough for MJPEG cameras, else the hardware encoder where there is one, else the software encoder.
     Auto,
     /// The camera's own JPEG, untouched.
     Passthrough,
+    /// A hardware encoder, such as the Pi's: a V4L2 memory-to-memory device.
+    #[serde(rename = "v4l2-m2m")]
+    V4l2M2m,
     /// libjpeg-turbo.
     Software,
 }

@@ -1,10 +1,12 @@
 //! A picture on its way: [`RawFrame`] as the camera lends it, [`JpegFrame`] as viewers get it.
 
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 
+use crate::encoder::EncodeError;
 use crate::http::multipart;
 
 /// How the bytes of a frame are laid out. The names are V4L2's and DRM's.
@@ -16,6 +18,8 @@ pub enum PixelFormat {
     Yuv420,
     /// Two planes: Y, then interleaved U and V at half height (fourcc `NV12`).
     Nv12,
+    /// One plane of Y, U, Y, V: each pair of pixels shares its colour (fourcc `YUYV`).
+    Yuyv,
 }
 
 impl PixelFormat {
@@ -25,7 +29,22 @@ impl PixelFormat {
             Self::Mjpeg => "MJPEG",
             Self::Yuv420 => "YUV420",
             Self::Nv12 => "NV12",
+            Self::Yuyv => "YUYV",
         }
+    }
+
+    /// The planes of a picture of this format and size, each as bytes of a row and number of rows; none for MJPEG, whose
+    /// rows are coded.
+    pub fn planes(self, size: Size) -> impl ExactSizeIterator<Item = (usize, usize)> {
+        let (width, height) = (size.width as usize, size.height as usize);
+        let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
+        let (planes, count) = match self {
+            Self::Mjpeg => ([(0, 0); 3], 0),
+            Self::Yuv420 => ([(width, height), (half_width, half_height), (half_width, half_height)], 3),
+            Self::Nv12 => ([(width, height), (2 * half_width, half_height), (0, 0)], 2),
+            Self::Yuyv => ([(4 * half_width, height), (0, 0), (0, 0)], 1),
+        };
+        planes.into_iter().take(count)
     }
 }
 
@@ -97,6 +116,21 @@ impl std::ops::Add<Duration> for MonotonicTime {
     }
 }
 
+/// Bytes of pictures that were copied: see [`copied_bytes`].
+static COPIED: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes of pictures copied by the processor since the program started, raw or coded: what should be one JPEG per frame
+/// where the hardware encodes.
+pub fn copied_bytes() -> u64 {
+    COPIED.load(Ordering::Relaxed)
+}
+
+/// Copies bytes of a picture, and counts them.
+pub fn copy(to: &mut [u8], from: &[u8]) {
+    COPIED.fetch_add(from.len() as u64, Ordering::Relaxed);
+    to.copy_from_slice(from);
+}
+
 /// One plane of a [`RawFrame`], in memory the camera owns.
 #[derive(Clone, Copy, Debug)]
 pub struct Plane<'a> {
@@ -140,10 +174,51 @@ impl<'a> RawFrame<'a> {
         Self { pixel_format, size, planes: slots, sequence, captured_at }
     }
 
+    /// The plane with this index, if it holds `rows` rows of `row_bytes`. The last row may end before its stride does.
+    ///
+    /// # Errors
+    /// [`EncodeError::ShortPlane`].
+    pub fn checked_plane(&self, index: usize, row_bytes: usize, rows: usize) -> Result<&Plane<'a>, EncodeError> {
+        let short = |have, need, stride| EncodeError::ShortPlane {
+            format: self.pixel_format,
+            plane: index,
+            have,
+            need,
+            size: self.size,
+            stride,
+        };
+        let plane = self.plane(index).ok_or_else(|| short(0, row_bytes * rows, row_bytes))?;
+        let need = plane.stride * rows.saturating_sub(1) + row_bytes;
+        if plane.data.len() < need || plane.stride < row_bytes {
+            return Err(short(plane.data.len(), need, plane.stride));
+        }
+        Ok(plane)
+    }
+
     /// The plane with this index, if the frame has it.
     pub fn plane(&self, index: usize) -> Option<&Plane<'a>> {
         self.planes.get(index)?.as_ref()
     }
+}
+
+/// A plane to draw on; see [`Plane`].
+#[derive(Debug)]
+pub struct PlaneMut<'a> {
+    /// The plane's bytes.
+    pub data: &'a mut [u8],
+    /// Bytes from the start of a row to the start of the next.
+    pub stride: usize,
+}
+
+/// A raw frame lent for drawing on it before it is encoded.
+#[derive(Debug)]
+pub struct RawFrameMut<'a> {
+    /// Layout of `planes`.
+    pub pixel_format: PixelFormat,
+    /// Picture size.
+    pub size: Size,
+    /// The planes there are, in the order of the format.
+    pub planes: [Option<PlaneMut<'a>>; 3],
 }
 
 /// A finished picture: one JPEG in the middle of one ready multipart part, immutable and shared by all viewers.
@@ -157,6 +232,8 @@ pub struct JpegFrame {
     pub captured_at: MonotonicTime,
     /// Picture size.
     pub size: Size,
+    /// False while the camera still settles after its start (exposure, white balance).
+    pub settled: bool,
     /// Why this is a placeholder and not the camera's picture, or `None`.
     pub placeholder: Option<std::sync::Arc<str>>,
 }
@@ -198,12 +275,13 @@ impl PartPool {
         multipart::put_headers(&mut part, length, captured_at.to_system_time(), self.sequence);
         let jpeg_at = part.len();
         for piece in jpeg {
+            COPIED.fetch_add(piece.len() as u64, Ordering::Relaxed);
             part.extend_from_slice(piece);
         }
         part.extend_from_slice(multipart::DELIMITER);
         let part = part.freeze();
         self.parts.push(part.clone());
-        JpegFrame { part, jpeg_at, sequence: self.sequence, captured_at, size, placeholder: None }
+        JpegFrame { part, jpeg_at, sequence: self.sequence, captured_at, size, settled: true, placeholder: None }
     }
 
     /// A part nobody else holds, else new memory. The one used last comes first: it is most likely still in the cache.

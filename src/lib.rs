@@ -8,9 +8,12 @@
 //!
 //! * [`config`]: what can be set, defaults, layers.
 //! * [`camera`]: sources of frames; each lends buffers of [`frame::RawFrame`].
-//! * [`encoder`]: raw frames to JPEG; [`jpeg`] checks what cameras encoded themselves.
+//! * [`encoder`]: frames to JPEG, by the hardware or in software; [`jpeg`] checks what cameras encoded themselves;
+//!   [`load`] keeps the software encoder from taking all of the processor.
+//! * [`v4l2`]: the kernel's devices, for a camera source and the hardware encoder.
+//! * [`overlay`]: text drawn into frames.
 //! * [`capture`]: the thread that owns camera and encoder; [`placeholder`] (drawn with [`draw`]) speaks for it when they
-//!   fail.
+//!   fail. [`settings`]: what it is asked to change while it runs.
 //! * [`frame`]: the finished [`frame::JpegFrame`], one ready multipart part.
 //! * [`hub`]: the slot for the newest frame, and who wants one.
 //! * [`http`]: routes, viewers, snapshots, status, page.
@@ -31,8 +34,12 @@ pub mod health;
 pub mod http;
 pub mod hub;
 pub mod jpeg;
+pub mod load;
 pub mod logging;
 pub mod metrics;
+pub mod overlay;
 pub mod placeholder;
+pub mod settings;
 pub mod shutdown;
 pub mod systemd;
+pub mod v4l2;

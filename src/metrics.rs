@@ -36,6 +36,8 @@ pub struct Metrics {
     pub refused: Counter,
     /// Times the camera was opened again.
     pub reopened: Counter,
+    /// Times the hardware encoder failed.
+    pub encoder_failures: Counter,
     /// Streams open now.
     pub viewers: Gauge<i64, AtomicI64>,
     /// Time to make one JPEG.
@@ -61,6 +63,7 @@ impl Default for Metrics {
             timed_out: Counter::default(),
             refused: Counter::default(),
             reopened: Counter::default(),
+            encoder_failures: Counter::default(),
             viewers: Gauge::default(),
             encode_time: seconds(),
             publish_delay: seconds(),
@@ -78,6 +81,7 @@ impl Default for Metrics {
         registry.register("viewers_timed_out", "Viewers dropped because they took nothing", m.timed_out.clone());
         registry.register("viewers_refused", "Viewers refused at http.max_viewers", m.refused.clone());
         registry.register("camera_reopened", "Times the camera was opened again", m.reopened.clone());
+        registry.register("encoder_failures", "Times the hardware encoder failed", m.encoder_failures.clone());
         registry.register("viewers", "Streams open now", m.viewers.clone());
         registry.register_with_unit("encode", "Time to make one JPEG", Unit::Seconds, m.encode_time.clone());
         registry.register_with_unit(

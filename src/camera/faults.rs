@@ -1,13 +1,15 @@
 //! Scripted faults around a synthetic camera, so that a test can provoke what hardware does on a bad day.
 
 use std::cell::RefCell;
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::control::{Control, Value};
 use super::test_pattern::TestPattern;
 use super::{BufferIndex, Camera, CameraError, CameraInfo};
 use crate::config::Fault;
-use crate::frame::{Plane, RawFrame, Size};
+use crate::frame::{Plane, RawFrame, RawFrameMut, Size};
 
 /// Where the script stands. It outlives the camera: a camera that disappeared stays away through attempts to open it.
 #[derive(Debug, Default)]
@@ -67,7 +69,7 @@ impl Camera for Faulty {
         self.inner.info()
     }
 
-    fn acquire(&mut self, timeout: Duration) -> Result<Option<BufferIndex>, CameraError> {
+    fn acquire(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<Option<BufferIndex>, CameraError> {
         let script = Rc::clone(&self.script);
         let mut script = script.borrow_mut();
         let script = &mut *script;
@@ -79,7 +81,7 @@ impl Camera for Faulty {
             }
             script.stalled_until = None;
         }
-        let Some(buffer) = self.inner.acquire(timeout)? else { return Ok(None) };
+        let Some(buffer) = self.inner.acquire(timeout, also)? else { return Ok(None) };
         script.frames += 1;
         let number = script.frames;
         self.truncated = false;
@@ -123,8 +125,20 @@ impl Camera for Faulty {
         RawFrame::new(frame.pixel_format, frame.size, planes, frame.sequence, frame.captured_at)
     }
 
+    fn view_mut(&mut self, buffer: BufferIndex) -> Option<RawFrameMut<'_>> {
+        if self.truncated { None } else { self.inner.view_mut(buffer) }
+    }
+
     fn queue(&mut self, buffer: BufferIndex) -> Result<(), CameraError> {
         self.inner.queue(buffer)
+    }
+
+    fn controls(&mut self) -> Result<Vec<Control>, CameraError> {
+        self.inner.controls()
+    }
+
+    fn set_controls(&mut self, values: &[(Control, Value)]) -> Result<(), CameraError> {
+        self.inner.set_controls(values)
     }
 }
 

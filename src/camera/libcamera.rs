@@ -1,53 +1,34 @@
 //! The cameras libcamera knows: the Pi's own through the ISP, USB cameras, and its virtual ones for tests.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use std::{fmt, io};
+use std::{io, slice};
 
 use ::libcamera::camera::{self as lc, ActiveCamera, CameraConfiguration};
 use ::libcamera::camera_manager::{CameraList, CameraManager};
 use ::libcamera::color_space::ColorSpace;
 use ::libcamera::control::{ControlEntry, ControlList};
-use ::libcamera::control_value::ControlValue;
-use ::libcamera::controls::FrameDurationLimits;
+use ::libcamera::control_value::{ControlType, ControlValue};
+use ::libcamera::controls::{ControlId, FrameDurationLimits};
 use ::libcamera::framebuffer::{AsFrameBuffer, FrameMetadataStatus};
 use ::libcamera::framebuffer_allocator::{FrameBuffer, FrameBufferAllocator};
 use ::libcamera::request::{Request, RequestStatus, ReuseFlag};
 use ::libcamera::stream::{Stream, StreamRole};
 use ::libcamera::{geometry, pixel_format, properties};
 
+use super::control::{Control, Kind, Value};
 use super::pace::Pace;
-use super::{BufferIndex, Camera, CameraError, CameraInfo};
+use super::{BufferIndex, Camera, CameraError, CameraInfo, CameraSummary, choose, plausible};
 pub use super::{Orientation, StreamRequest};
-use crate::frame::{MonotonicTime, PixelFormat, Plane, RawFrame, Size};
+use crate::frame::{MonotonicTime, PixelFormat, Plane, PlaneMut, RawFrame, RawFrameMut, Size};
+use crate::v4l2;
 
 /// Frames the IPA marks as unusable while exposure settles are passed over, but not for ever.
 const STARTUP_FRAMES_MAX: u32 = 60;
-/// A time stamp older than this comes from another clock.
-const TIMESTAMP_AGE_MAX: Duration = Duration::from_secs(10);
-
-/// A camera libcamera found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CameraSummary {
-    /// Its place in libcamera's list; `camera.id` may be this number.
-    pub index: usize,
-    /// libcamera's id: stable, tells where the camera is attached.
-    pub id: String,
-    /// Model name for people, such as `imx219`; the id where the camera does not say.
-    pub model: String,
-    /// What it offers for video: `MJPEG 640x480 1280x720; NV12 640x480`.
-    pub formats: String,
-}
-
-impl fmt::Display for CameraSummary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {:?} ({})", self.index, self.id, self.model)
-    }
-}
 
 /// The version of the libcamera in use, such as `v0.7.1`.
 pub fn version() -> String {
@@ -95,38 +76,6 @@ fn offered_formats(camera: &lc::Camera<'_>) -> String {
         })
         .collect();
     formats.join("; ")
-}
-
-/// The camera `id` means: see [`LibcameraSource::open`].
-fn choose(summaries: &[CameraSummary], id: &str) -> Result<usize, CameraError> {
-    let wanted = id.trim();
-    if summaries.is_empty() {
-        return Err(CameraError::NoCamera);
-    }
-    let not_found = |hint: &str| {
-        let present: Vec<String> = summaries.iter().map(ToString::to_string).collect();
-        CameraError::NotFound { wanted: wanted.to_owned(), present: format!("{}{hint}", present.join(", ")) }
-    };
-    if wanted.is_empty() {
-        return Ok(0);
-    }
-    if let Ok(index) = wanted.parse::<usize>() {
-        return if index < summaries.len() { Ok(index) } else { Err(not_found("")) };
-    }
-    let lower = wanted.to_lowercase();
-    let holds = |text: &str| text.to_lowercase().contains(&lower);
-    // From the strictest rule to the loosest; the first that any camera meets must meet just one.
-    let rules: [&dyn Fn(&CameraSummary) -> bool; 3] =
-        [&|s| s.id == wanted, &|s| s.model == wanted, &|s| holds(&s.id) || holds(&s.model)];
-    for rule in rules {
-        let mut matching = summaries.iter().filter(|s| rule(s));
-        match (matching.next(), matching.next()) {
-            (Some(one), None) => return Ok(one.index),
-            (Some(_), Some(_)) => return Err(not_found(" (it fits several of them: give the whole id)")),
-            (None, _) => {}
-        }
-    }
-    Err(not_found(""))
 }
 
 /// libcamera's manager, shared by all that use libcamera in this process at the time.
@@ -225,6 +174,14 @@ pub struct LibcameraSource {
     pace: Option<Pace>,
     /// With `pace`: slots that are neither queued nor with the caller.
     spare: Vec<usize>,
+    /// Readable when a request has completed, for who waits for something else as well; see `signal_wanted`.
+    signal: Arc<OwnedFd>,
+    /// Set once somebody does: the signal costs a system call per frame.
+    signal_wanted: Arc<AtomicBool>,
+    /// Controls for the next request, and whether there are any.
+    next_controls: Vec<(u32, ControlValue)>,
+    /// What was set since the start.
+    set_values: Vec<(u32, Value)>,
 }
 
 /// A buffer, its request and, once completed, what it holds.
@@ -271,15 +228,9 @@ impl LibcameraSource {
         let mut active = manager.acquire(&camera).map_err(failed(&id, "Camera::acquire"))?;
         drop(camera);
         let virtual_pipeline = is_virtual(&active);
-        if virtual_pipeline && request.orientation != Orientation::Rotate0 {
-            // It validates every orientation and ignores it.
-            return Err(unsupported_orientation(
-                &id,
-                request.orientation,
-                "the virtual pipeline delivers it not turned",
-            ));
-        }
-        let (mut configuration, pixel_format) = negotiate(&active, &id, request)?;
+        let (mut configuration, pixel_format, turns) = negotiate(&active, &id, request)?;
+        // The virtual pipeline validates every orientation and ignores it.
+        let turns = turns && !(virtual_pipeline && request.orientation != Orientation::Rotate0);
         active.configure(&mut configuration).map_err(failed(&id, "Camera::configure"))?;
 
         let unsupported = |reason: String| CameraError::Unsupported {
@@ -311,8 +262,16 @@ impl LibcameraSource {
         let disconnected = Arc::new(AtomicBool::new(false));
         let disconnected_flag = Arc::clone(&disconnected);
         let disconnected_sender = sender.clone();
+        let signal = Arc::new(event_fd().map_err(failed(&id, "eventfd"))?);
+        let signal_wanted = Arc::new(AtomicBool::new(false));
         // Both run on libcamera's thread, under a mutex that queue_request takes as well.
-        active.on_request_completed(move |request| drop(sender.try_send(Event::Completed(request))));
+        let (signal_there, wanted_there) = (Arc::clone(&signal), Arc::clone(&signal_wanted));
+        active.on_request_completed(move |request| {
+            drop(sender.try_send(Event::Completed(request)));
+            if wanted_there.load(Ordering::Acquire) {
+                raise(&signal_there);
+            }
+        });
         active.on_disconnected(move || {
             disconnected_flag.store(true, Ordering::Release);
             drop(disconnected_sender.try_send(Event::Disconnected));
@@ -329,6 +288,8 @@ impl LibcameraSource {
             frame_rate: request.frame_rate,
             buffer_count: slots.len(),
             paced: controls.is_some() || virtual_pipeline,
+            dma_buf_offsets: common_offsets(&slots),
+            turns,
         };
         let mut source = Self {
             slots,
@@ -344,6 +305,10 @@ impl LibcameraSource {
             // It ignores FrameDurationLimits and completes requests as fast as they are queued.
             pace: virtual_pipeline.then(|| Pace::new(request.frame_rate)),
             spare: Vec::new(),
+            signal,
+            signal_wanted,
+            next_controls: Vec::new(),
+            set_values: Vec::new(),
         };
         source.camera.start(controls.as_deref()).map_err(failed(&source.info.id, "Camera::start"))?;
         if source.pace.is_some() {
@@ -358,9 +323,13 @@ impl LibcameraSource {
 
     /// Queues a slot's request. On failure it stays in the slot.
     fn submit(&mut self, index: usize) -> Result<(), CameraError> {
-        let Some(request) = self.slots.get_mut(index).and_then(|slot| slot.request.take()) else {
+        let Some(mut request) = self.slots.get_mut(index).and_then(|slot| slot.request.take()) else {
             return Err(self.failed("Camera::queueRequest")(io::ErrorKind::InvalidInput.into()));
         };
+        for (id, value) in self.next_controls.drain(..) {
+            // Its failures are those of the types it never fails with.
+            drop(request.controls_mut().set_raw(id, value));
+        }
         self.camera.queue_request(request).map_err(|(request, error)| {
             self.slots[index].request = Some(request);
             self.failed("Camera::queueRequest")(error)
@@ -381,21 +350,15 @@ impl LibcameraSource {
     }
 
     /// Takes in a completed request. True if its slot holds a frame; false if it is to be queued again.
-    fn take_in(&mut self, index: usize, request: Request) -> Result<bool, CameraError> {
+    fn take_in(&mut self, index: usize, request: Request) -> bool {
         let usable = if request.status() == RequestStatus::Complete {
             self.read_metadata(index, &request)
         } else {
             self.errored_frames += 1;
             false
         };
-        let slot = &mut self.slots[index];
-        slot.request = Some(request);
-        if usable {
-            for mapping in &slot.mappings {
-                mapping.sync(SYNC_START).map_err(|error| failed(&self.info.id, "DMA_BUF_IOCTL_SYNC")(error))?;
-            }
-        }
-        Ok(usable)
+        self.slots[index].request = Some(request);
+        usable
     }
 
     /// Notes what the buffer holds; false if that is not a frame to show.
@@ -435,6 +398,31 @@ impl LibcameraSource {
         whole
     }
 
+    /// The next event, unless `also` becomes readable before or the time is over.
+    fn receive_or(&self, timeout: Duration, also: BorrowedFd<'_>) -> Option<Event> {
+        if !self.signal_wanted.swap(true, Ordering::AcqRel) {
+            // What came before was not signalled.
+            raise(&self.signal);
+        }
+        if let Ok(event) = self.events.try_recv() {
+            return Some(event);
+        }
+        let (ours, _) = v4l2::wait(Some(self.signal.as_fd()), Some(also), timeout);
+        if ours != 0 {
+            // Before looking: whatever comes after is signalled anew.
+            lower(&self.signal);
+        }
+        self.events.try_recv().ok()
+    }
+
+    /// Tells the kernel of an access to an acquired buffer.
+    fn sync(&self, buffer: BufferIndex, flags: u64) -> Result<(), CameraError> {
+        for mapping in self.slots.get(buffer.0).into_iter().flat_map(|slot| &slot.mappings) {
+            mapping.sync(flags).map_err(|error| failed(&self.info.id, "DMA_BUF_IOCTL_SYNC")(error))?;
+        }
+        Ok(())
+    }
+
     fn failed(&self, call: &'static str) -> impl FnOnce(io::Error) -> CameraError + use<> {
         let disconnected = self.disconnected.load(Ordering::Acquire);
         let to_error = failed(&self.info.id, call);
@@ -448,10 +436,10 @@ impl Camera for LibcameraSource {
         &self.info
     }
 
-    fn acquire(&mut self, timeout: Duration) -> Result<Option<BufferIndex>, CameraError> {
+    fn acquire(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<Option<BufferIndex>, CameraError> {
         let mut passed_over = 0;
         if let Some(pace) = &mut self.pace {
-            if pace.wait(timeout).is_none() {
+            if pace.wait(timeout, also).is_none() {
                 return Ok(None);
             }
             if let Some(index) = self.spare.pop() {
@@ -464,17 +452,21 @@ impl Camera for LibcameraSource {
                 return Err(CameraError::Disconnected { id: self.info.id.clone() });
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            let request = match self.events.recv_timeout(left) {
-                Ok(Event::Completed(request)) => request,
-                Ok(Event::Disconnected) => continue,
+            let event = match also {
+                None => self.events.recv_timeout(left).ok(),
+                Some(also) => self.receive_or(left, also),
+            };
+            let request = match event {
+                Some(Event::Completed(request)) => request,
+                Some(Event::Disconnected) => continue,
                 // The sender lives in the camera, which we own: it cannot hang up before we do.
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(None),
+                None => return Ok(None),
             };
             let index = request.cookie() as usize;
             if index >= self.slots.len() {
                 continue; // Not one of ours.
             }
-            if self.take_in(index, request)? {
+            if self.take_in(index, request) {
                 return Ok(Some(BufferIndex(index)));
             }
             self.recycle(index)?;
@@ -508,13 +500,62 @@ impl Camera for LibcameraSource {
         RawFrame::new(self.info.pixel_format, self.info.size, planes, sequence, captured_at)
     }
 
-    fn queue(&mut self, buffer: BufferIndex) -> Result<(), CameraError> {
-        if let Some(slot) = self.slots.get(buffer.0).filter(|slot| slot.request.is_some()) {
-            for mapping in &slot.mappings {
-                mapping.sync(SYNC_END).map_err(|error| failed(&self.info.id, "DMA_BUF_IOCTL_SYNC")(error))?;
-            }
+    fn view_mut(&mut self, buffer: BufferIndex) -> Option<RawFrameMut<'_>> {
+        let slot = self.slots.get_mut(buffer.0).filter(|slot| slot.request.is_some())?;
+        let mut planes = [const { None }; 3];
+        for ((to, plane), used) in planes.iter_mut().zip(&slot.planes).zip(slot.bytes_used) {
+            let mapping = slot.mappings.get(plane.mapping)?;
+            // SAFETY: planes lie beside each other (`layout` and the kernel's drivers see to that), the slot is borrowed
+            // for as long as the slices are, and nobody else writes to an acquired buffer.
+            let data = unsafe { mapping.bytes_mut(plane.offset, used) };
+            *to = Some(PlaneMut { data, stride: plane.stride });
         }
+        Some(RawFrameMut { pixel_format: self.info.pixel_format, size: self.info.size, planes })
+    }
+
+    fn begin_cpu_access(&mut self, buffer: BufferIndex, writes: bool) -> Result<(), CameraError> {
+        self.sync(buffer, if writes { v4l2::SYNC_START_WRITE } else { v4l2::SYNC_START_READ })
+    }
+
+    fn end_cpu_access(&mut self, buffer: BufferIndex, writes: bool) -> Result<(), CameraError> {
+        self.sync(buffer, if writes { v4l2::SYNC_END_WRITE } else { v4l2::SYNC_END_READ })
+    }
+
+    fn queue(&mut self, buffer: BufferIndex) -> Result<(), CameraError> {
         self.recycle(buffer.0)
+    }
+
+    fn controls(&mut self) -> Result<Vec<Control>, CameraError> {
+        let mut controls = describe_controls(self.camera.controls());
+        for control in &mut controls {
+            // What the camera itself reports with its frames counts more than what it was asked for.
+            let reported = self
+                .slots
+                .iter()
+                .filter_map(|slot| slot.request.as_ref())
+                .flat_map(|request| request.metadata())
+                .find_map(|(id, value)| (id == control.id).then(|| from_libcamera(&value)).flatten());
+            let set = self.set_values.iter().find(|(id, _)| *id == control.id).map(|(_, value)| value.clone());
+            control.value = reported.or(set).or_else(|| control.default.clone());
+        }
+        Ok(controls)
+    }
+
+    fn set_controls(&mut self, values: &[(Control, Value)]) -> Result<(), CameraError> {
+        for (control, value) in values {
+            let Some(raw) = to_libcamera(control, value) else {
+                return Err(CameraError::Control {
+                    id: self.info.id.clone(),
+                    what: format!("{} {value}", control.name),
+                    source: io::ErrorKind::InvalidInput.into(),
+                });
+            };
+            self.next_controls.retain(|(id, _)| *id != control.id);
+            self.next_controls.push((control.id, raw));
+            self.set_values.retain(|(id, _)| *id != control.id);
+            self.set_values.push((control.id, value.clone()));
+        }
+        Ok(())
     }
 
     fn errored_frames(&self) -> u64 {
@@ -584,25 +625,19 @@ fn failed(id: &str, call: &'static str) -> impl FnOnce(io::Error) -> CameraError
     }
 }
 
-fn unsupported_orientation(id: &str, wanted: Orientation, reason: &str) -> CameraError {
-    CameraError::Unsupported {
-        id: id.to_owned(),
-        wanted: format!("camera.orientation {wanted}"),
-        reason: reason.to_owned(),
-    }
-}
-
-/// A validated configuration in the best format the camera has.
+/// A validated configuration in the best format the camera has, and whether it turns the picture as asked.
 fn negotiate(
     camera: &lc::Camera<'_>,
     id: &str,
     request: &StreamRequest,
-) -> Result<(CameraConfiguration, PixelFormat), CameraError> {
+) -> Result<(CameraConfiguration, PixelFormat, bool), CameraError> {
     let orientation = match request.orientation {
         Orientation::Rotate0 => lc::Orientation::Rotate0,
         Orientation::Rotate180 => lc::Orientation::Rotate180,
         Orientation::MirrorHorizontal => lc::Orientation::Rotate0Mirror,
         Orientation::MirrorVertical => lc::Orientation::Rotate180Mirror,
+        Orientation::Rotate90 => lc::Orientation::Rotate90,
+        Orientation::Rotate270 => lc::Orientation::Rotate270,
     };
     let mut refused = Vec::new();
     for (wanted, name) in CANDIDATES {
@@ -622,25 +657,30 @@ fn negotiate(
             stream.set_color_space(Some(ColorSpace::sycc()));
         }
         configuration.set_orientation(orientation);
-        let status = configuration.validate();
+        let mut status = configuration.validate();
+        let turns = configuration.orientation() == orientation;
+        if !turns {
+            // All or nothing: it delivers the picture as it is, and it is turned here.
+            configuration.set_orientation(lc::Orientation::Rotate0);
+            status = configuration.validate();
+            if configuration.orientation() != lc::Orientation::Rotate0 {
+                // A sensor mounted sideways is better than none.
+                log::warn!(
+                    "camera {id} cannot deliver an upright picture: it offers {:?}",
+                    configuration.orientation()
+                );
+            }
+        }
         let Some(stream) = configuration.get(0) else { continue };
         let (granted, size) = (stream.get_pixel_format(), stream.get_size());
         if status.is_invalid() || granted.to_raw() != wanted.to_raw() {
             refused.push(name.name());
             continue;
         }
-        if configuration.orientation() != orientation {
-            let reason = format!("it offers {:?} instead", configuration.orientation());
-            if request.orientation != Orientation::Rotate0 {
-                return Err(unsupported_orientation(id, request.orientation, &reason));
-            }
-            // Nothing was asked for; a sensor mounted sideways is better than none.
-            log::warn!("camera {id} cannot deliver an upright picture: {reason}");
-        }
         if (size.width, size.height) != (request.size.width, request.size.height) {
             log::info!("camera {id} delivers {}x{} instead of {}", size.width, size.height, request.size);
         }
-        return Ok((configuration, name));
+        return Ok((configuration, name, turns));
     }
     Err(CameraError::Unsupported {
         id: id.to_owned(),
@@ -651,15 +691,207 @@ fn negotiate(
 
 /// The formats we can encode or pass on, best first: JPEG costs nothing; the Pi's encoder takes both others, and
 /// YUV420 is what the software encoder reads without a detour.
-const CANDIDATES: [(pixel_format::PixelFormat, PixelFormat); 3] = [
+const CANDIDATES: [(pixel_format::PixelFormat, PixelFormat); 4] = [
     (fourcc(*b"MJPG"), PixelFormat::Mjpeg),
     (fourcc(*b"YU12"), PixelFormat::Yuv420),
     (fourcc(*b"NV12"), PixelFormat::Nv12),
+    (fourcc(*b"YUYV"), PixelFormat::Yuyv),
 ];
 
 /// The crate's own constants are empty with libcamera 0.4.
 const fn fourcc(code: [u8; 4]) -> pixel_format::PixelFormat {
     pixel_format::PixelFormat::new(u32::from_le_bytes(code), 0)
+}
+
+/// Readable once raised, until lowered.
+fn event_fd() -> io::Result<OwnedFd> {
+    // SAFETY: a new descriptor, checked before it is owned.
+    match unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) } {
+        fd if fd < 0 => Err(io::Error::last_os_error()),
+        // SAFETY: just made, and nobody else's.
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+    }
+}
+
+fn raise(signal: &OwnedFd) {
+    let one = 1u64;
+    // SAFETY: eight bytes to an open eventfd. It can fail only if it is raised 2^64 times over.
+    unsafe { libc::write(signal.as_raw_fd(), (&raw const one).cast(), 8) };
+}
+
+fn lower(signal: &OwnedFd) {
+    let mut count = 0u64;
+    // SAFETY: eight bytes from an open eventfd that does not block.
+    unsafe { libc::read(signal.as_raw_fd(), (&raw mut count).cast(), 8) };
+}
+
+/// Where the planes lie in each buffer's one dma-buf, if that is the same for all.
+fn common_offsets(slots: &[Slot]) -> Option<[usize; 3]> {
+    let of = |slot: &Slot| {
+        let mut offsets = [0; 3];
+        for (offset, plane) in offsets.iter_mut().zip(&slot.planes) {
+            *offset = plane.offset;
+        }
+        (slot.mappings.len() == 1).then_some(offsets)
+    };
+    let first = slots.first().and_then(of)?;
+    slots.iter().all(|slot| of(slot) == Some(first)).then_some(first)
+}
+
+/// The camera's controls but for those of the frame rate, which is a setting of ours.
+fn describe_controls(map: &::libcamera::control::ControlInfoMap) -> Vec<Control> {
+    map.into_iter()
+        .filter(|(id, _)| *id != FrameDurationLimits::ID)
+        .filter_map(|(number, info)| {
+            // One of a newer libcamera than the crate knows: nothing can be said of its type.
+            let id = ControlId::from_id(number)?;
+            let options: Vec<(i64, String)> =
+                id.enumerators().into_iter().flatten().map(|(value, name)| (i64::from(value), name)).collect();
+            let (min, max, default) = (info.min(), info.max(), info.def());
+            // Cameras offer some of an enumeration's values.
+            let offered: Vec<i64> = info
+                .values()
+                .iter()
+                .filter_map(|value| match from_libcamera(value) {
+                    Some(Value::Integer(value)) => Some(value),
+                    _ => None,
+                })
+                .collect();
+            let options: Vec<(i64, String)> =
+                options.into_iter().filter(|(value, _)| offered.is_empty() || offered.contains(value)).collect();
+            let kind = match id.control_type() {
+                ControlType::Bool => Kind::Boolean,
+                ControlType::Int32 | ControlType::Byte if !options.is_empty() => Kind::Enum,
+                ControlType::Byte
+                | ControlType::Uint16
+                | ControlType::Uint32
+                | ControlType::Int32
+                | ControlType::Int64 => Kind::Integer,
+                ControlType::Float => Kind::Float,
+                ControlType::String => Kind::String,
+                ControlType::Rectangle => Kind::Rectangle,
+                ControlType::Size => Kind::Size,
+                ControlType::Point => Kind::Point,
+                ControlType::None => return None,
+            };
+            // libcamera says "as many as you like" with the largest number there is.
+            let array = id.is_array().then(|| if id.size() > 1024 { 0 } else { id.size() });
+            Some(Control {
+                id: number,
+                name: id.name(),
+                kind,
+                array,
+                min: from_libcamera(&min),
+                max: from_libcamera(&max),
+                step: 1,
+                default: from_libcamera(&default),
+                value: None,
+                options,
+                read_only: !id.is_input(),
+            })
+        })
+        .collect()
+}
+
+/// A value of libcamera's in our terms; `None` for no value. Several make a list.
+fn from_libcamera(value: &ControlValue) -> Option<Value> {
+    fn all<T>(values: &[T], convert: impl Fn(&T) -> Value) -> Option<Value> {
+        match values {
+            [] => None,
+            [one] => Some(convert(one)),
+            many => Some(Value::List(many.iter().map(convert).collect())),
+        }
+    }
+    match value {
+        ControlValue::None => None,
+        ControlValue::Bool(values) => all(values, |value| Value::Bool(*value)),
+        ControlValue::Byte(values) => all(values, |value| Value::Integer(i64::from(*value))),
+        ControlValue::Uint16(values) => all(values, |value| Value::Integer(i64::from(*value))),
+        ControlValue::Uint32(values) => all(values, |value| Value::Integer(i64::from(*value))),
+        ControlValue::Int32(values) => all(values, |value| Value::Integer(i64::from(*value))),
+        ControlValue::Int64(values) => all(values, |value| Value::Integer(*value)),
+        ControlValue::Float(values) => all(values, |value| Value::Float(f64::from(*value))),
+        ControlValue::String(values) => all(values, |value| Value::Text(value.clone())),
+        ControlValue::Rectangle(values) => {
+            all(values, |r| Value::Parts(vec![i64::from(r.x), i64::from(r.y), i64::from(r.width), i64::from(r.height)]))
+        }
+        ControlValue::Size(values) => {
+            all(values, |size| Value::Parts(vec![i64::from(size.width), i64::from(size.height)]))
+        }
+        ControlValue::Point(values) => all(values, |point| Value::Parts(vec![i64::from(point.x), i64::from(point.y)])),
+    }
+}
+
+/// The way back; `None` where a number does not fit libcamera's type.
+fn to_libcamera(control: &Control, value: &Value) -> Option<ControlValue> {
+    let values = match value {
+        Value::List(values) => values.as_slice(),
+        one => slice::from_ref(one),
+    };
+    let integers = || values.iter().map(|value| if let Value::Integer(value) = value { Some(*value) } else { None });
+    let parts = |count: usize| -> Option<Vec<&[i64]>> {
+        let parts = values.iter().map(|value| match value {
+            Value::Parts(parts) if parts.len() == count => Some(parts.as_slice()),
+            _ => None,
+        });
+        parts.collect()
+    };
+    let narrow = |number: i64| u32::try_from(number).ok();
+    Some(match ControlId::from_id(control.id)?.control_type() {
+        ControlType::None => return None,
+        ControlType::Bool => ControlValue::Bool(
+            values
+                .iter()
+                .map(|value| if let Value::Bool(value) = value { Some(*value) } else { None })
+                .collect::<Option<_>>()?,
+        ),
+        ControlType::Byte => ControlValue::Byte(integers().map(|n| u8::try_from(n?).ok()).collect::<Option<_>>()?),
+        ControlType::Uint16 => ControlValue::Uint16(integers().map(|n| u16::try_from(n?).ok()).collect::<Option<_>>()?),
+        ControlType::Uint32 => ControlValue::Uint32(integers().map(|n| u32::try_from(n?).ok()).collect::<Option<_>>()?),
+        ControlType::Int32 => ControlValue::Int32(integers().map(|n| i32::try_from(n?).ok()).collect::<Option<_>>()?),
+        ControlType::Int64 => ControlValue::Int64(integers().collect::<Option<_>>()?),
+        ControlType::Float => ControlValue::Float(
+            values
+                .iter()
+                .map(|value| match value {
+                    Value::Float(value) => Some(*value as f32),
+                    Value::Integer(value) => Some(*value as f32),
+                    _ => None,
+                })
+                .collect::<Option<_>>()?,
+        ),
+        ControlType::String => ControlValue::String(
+            values
+                .iter()
+                .map(|value| if let Value::Text(text) = value { Some(text.clone()) } else { None })
+                .collect::<Option<_>>()?,
+        ),
+        ControlType::Rectangle => ControlValue::Rectangle(
+            parts(4)?
+                .into_iter()
+                .map(|r| {
+                    Some(geometry::Rectangle {
+                        x: i32::try_from(r[0]).ok()?,
+                        y: i32::try_from(r[1]).ok()?,
+                        width: narrow(r[2])?,
+                        height: narrow(r[3])?,
+                    })
+                })
+                .collect::<Option<_>>()?,
+        ),
+        ControlType::Size => ControlValue::Size(
+            parts(2)?
+                .into_iter()
+                .map(|s| Some(geometry::Size::new(narrow(s[0])?, narrow(s[1])?)))
+                .collect::<Option<_>>()?,
+        ),
+        ControlType::Point => ControlValue::Point(
+            parts(2)?
+                .into_iter()
+                .map(|p| Some(geometry::Point { x: i32::try_from(p[0]).ok()?, y: i32::try_from(p[1]).ok()? }))
+                .collect::<Option<_>>()?,
+        ),
+    })
 }
 
 /// The controls that set the frame rate, where the camera has them.
@@ -671,12 +903,6 @@ fn frame_duration(camera: &lc::Camera<'_>, rate: f64) -> Option<::libcamera::uti
     let mut controls = ControlList::new();
     controls.set(FrameDurationLimits([micros, micros])).ok()?;
     Some(controls)
-}
-
-/// The driver's time stamp, or now where it cannot be one of `CLOCK_MONOTONIC`'s.
-fn plausible(nanos: u64, now: MonotonicTime) -> MonotonicTime {
-    let stamp = MonotonicTime::from_nanos(nanos);
-    if nanos == 0 || stamp > now || now.since(stamp) > TIMESTAMP_AGE_MAX { now } else { stamp }
 }
 
 /// A buffer's planes as `(mapping, offset, length)`, in the camera's order.
@@ -708,6 +934,7 @@ fn layout(
             &[(stride, width, height), (stride / 2, half_width, half_height), (stride / 2, half_width, half_height)]
         }
         PixelFormat::Nv12 => &[(stride, width, height), (stride, half_width * 2, half_height)],
+        PixelFormat::Yuyv => &[(stride, half_width * 4, height)],
     };
     let mut divided = Vec::new();
     let given = match planes {
@@ -739,7 +966,7 @@ fn layout(
         .collect()
 }
 
-/// A dma-buf (or the memfd standing in for one), mapped for reading from its start.
+/// A dma-buf (or the memfd standing in for one), mapped from its start.
 struct Mapping {
     address: NonNull<u8>,
     length: usize,
@@ -748,17 +975,6 @@ struct Mapping {
     /// False for memory without a device behind it, which has no such ioctl.
     syncs: bool,
 }
-
-/// `struct dma_buf_sync` of `linux/dma-buf.h`.
-#[repr(C)]
-struct DmaBufSync {
-    flags: u64,
-}
-
-const DMA_BUF_IOCTL_SYNC: libc::Ioctl = 0x4008_6200;
-const SYNC_READ: u64 = 1;
-const SYNC_START: u64 = SYNC_READ;
-const SYNC_END: u64 = SYNC_READ | (1 << 2);
 
 impl Mapping {
     /// The dma-bufs of a buffer, each once, with the descriptor libcamera knows it by.
@@ -793,10 +1009,10 @@ impl Mapping {
         if usize::try_from(size).is_ok_and(|size| size < length) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{length} bytes of planes in {size}")));
         }
-        // SAFETY: a new read-only mapping of an open descriptor, at an address the kernel chooses; the result is
-        // checked before use.
-        let address =
-            unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, libc::MAP_SHARED, fd.as_raw_fd(), 0) };
+        // Writable for what is drawn into the picture.
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping of an open descriptor, at an address the kernel chooses; the result is checked before use.
+        let address = unsafe { libc::mmap(std::ptr::null_mut(), length, access, libc::MAP_SHARED, fd.as_raw_fd(), 0) };
         if address == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -805,7 +1021,7 @@ impl Mapping {
         };
         let mut mapping = Self { address, length, fd, syncs: true };
         // Found out now, so that a camera without it costs no useless call per frame.
-        let tried = mapping.sync(SYNC_START).and_then(|()| mapping.sync(SYNC_END));
+        let tried = mapping.sync(v4l2::SYNC_START_READ).and_then(|()| mapping.sync(v4l2::SYNC_END_READ));
         mapping.syncs = !tried.is_err_and(|error| matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)));
         Ok(mapping)
     }
@@ -816,25 +1032,27 @@ impl Mapping {
         }
         // SAFETY: within the mapping, which is readable until we are dropped. The device does not write to a buffer's
         // planes while its request is ours, and only then does `view` show them.
-        unsafe { std::slice::from_raw_parts(self.address.add(offset).as_ptr(), length) }
+        unsafe { slice::from_raw_parts(self.address.add(offset).as_ptr(), length) }
     }
 
-    /// Tells the kernel that the processor starts or ends reading, so that its cache is right.
+    /// The same to write to.
+    ///
+    /// # Safety
+    /// No other slice of these bytes exists while this one does.
+    unsafe fn bytes_mut<'a>(&self, offset: usize, length: usize) -> &'a mut [u8] {
+        if offset.checked_add(length).is_none_or(|end| end > self.length) {
+            return &mut [];
+        }
+        // SAFETY: within the mapping, which is writable until we are dropped; alone by this function's contract.
+        unsafe { slice::from_raw_parts_mut(self.address.add(offset).as_ptr(), length) }
+    }
+
+    /// Tells the kernel that the processor starts or ends an access, so that its cache is right.
     fn sync(&self, flags: u64) -> io::Result<()> {
         if !self.syncs {
             return Ok(());
         }
-        let argument = DmaBufSync { flags };
-        loop {
-            // SAFETY: the descriptor is open and the argument is the struct this ioctl reads.
-            if unsafe { libc::ioctl(self.fd.as_raw_fd(), DMA_BUF_IOCTL_SYNC, &raw const argument) } == 0 {
-                return Ok(());
-            }
-            let error = io::Error::last_os_error();
-            if !matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) {
-                return Err(error);
-            }
-        }
+        v4l2::dma_buf_sync(self.fd.as_fd(), flags)
     }
 }
 
@@ -848,29 +1066,6 @@ impl Drop for Mapping {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn camera(index: usize, id: &str, model: &str) -> CameraSummary {
-        CameraSummary { index, id: id.to_owned(), model: model.to_owned(), formats: String::new() }
-    }
-
-    #[test]
-    fn chooses_by_index_id_model_or_unique_part() {
-        let list = [
-            camera(0, "/base/soc/i2c0mux/i2c@1/imx219@10", "imx219"),
-            camera(1, "/base/soc/usb-1:1-046d:0825", "Webcam C270"),
-            camera(2, "/base/soc/usb-2:1-046d:0825", "Webcam"),
-        ];
-        for (wanted, index) in
-            [("", 0), (" ", 0), ("2", 2), ("imx219", 0), ("c270", 1), ("Webcam", 2), ("USB-2", 2), (&list[1].id, 1)]
-        {
-            assert_eq!(choose(&list, wanted).ok(), Some(index), "{wanted:?}");
-        }
-        for wanted in ["3", "ov5647", "webcam", "046d"] {
-            let error = choose(&list, wanted).expect_err(wanted).to_string();
-            assert!(error.contains("0: \"/base/soc/i2c0mux/i2c@1/imx219@10\" (imx219)"), "{error}");
-        }
-        assert!(matches!(choose(&[], "x"), Err(CameraError::NoCamera)));
-    }
 
     #[test]
     fn lays_out_planes_and_refuses_short_ones() {
@@ -890,14 +1085,5 @@ mod tests {
         assert!(layout(&[(0, 0, 640 * 720)], PixelFormat::Nv12, size, 320).is_err());
         assert!(layout(&[], PixelFormat::Mjpeg, size, 0).is_err());
         assert_eq!(layout(&[(0, 0, 100)], PixelFormat::Mjpeg, size, 0).expect("fits")[0].least, 0);
-    }
-
-    #[test]
-    fn replaces_implausible_time_stamps() {
-        let now = MonotonicTime::from_nanos(100_000_000_000);
-        for (nanos, kept) in [(0, false), (100_000_000_001, false), (89_999_999_999, false), (90_000_000_000, true)] {
-            let stamp = plausible(nanos, now);
-            assert_eq!(stamp, if kept { MonotonicTime::from_nanos(nanos) } else { now }, "{nanos}");
-        }
     }
 }

@@ -1,21 +1,26 @@
 //! Where pictures come from. Each source is a [`Camera`]; [`Opener`] chooses and opens one.
 
 use std::cell::RefCell;
+use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config;
 pub use crate::config::Orientation;
-use crate::frame::{PixelFormat, RawFrame, Size};
+use crate::frame::{MonotonicTime, PixelFormat, RawFrame, RawFrameMut, Size};
 
+pub mod control;
 mod faults;
 #[cfg(feature = "libcamera")]
 pub mod libcamera;
 mod pace;
 pub mod replay;
 pub mod test_pattern;
+pub mod v4l2;
 
+use control::{Control, Value};
 use replay::Replay;
 use test_pattern::TestPattern;
 
@@ -29,13 +34,27 @@ pub trait Camera {
     fn info(&self) -> &CameraInfo;
 
     /// Waits up to `timeout` for a completed buffer. `Ok(None)` means none came in that time (perhaps a stall; the
-    /// caller decides). Never waits much longer than `timeout`.
-    fn acquire(&mut self, timeout: Duration) -> Result<Option<BufferIndex>, CameraError>;
+    /// caller decides), or `also` has become readable. Never waits much longer than `timeout`.
+    fn acquire(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<Option<BufferIndex>, CameraError>;
 
-    /// The frame in an acquired buffer.
-    ///
-    /// CPU access to a dma-buf is bracketed (`DMA_BUF_IOCTL_SYNC`) between `acquire` and `queue`.
+    /// The frame in an acquired buffer. Its bytes are right only within [`begin_cpu_access`](Self::begin_cpu_access).
     fn view(&self, buffer: BufferIndex) -> RawFrame<'_>;
+
+    /// The same to draw on, within a CPU access that writes; `None` where that cannot be.
+    fn view_mut(&mut self, _buffer: BufferIndex) -> Option<RawFrameMut<'_>> {
+        None
+    }
+
+    /// To be called before the processor reads (or also writes) an acquired buffer: its cache is made right
+    /// (`DMA_BUF_IOCTL_SYNC`). Nothing to do where there is no dma-buf.
+    fn begin_cpu_access(&mut self, _buffer: BufferIndex, _writes: bool) -> Result<(), CameraError> {
+        Ok(())
+    }
+
+    /// To be called after that, before another device or the camera gets the buffer.
+    fn end_cpu_access(&mut self, _buffer: BufferIndex, _writes: bool) -> Result<(), CameraError> {
+        Ok(())
+    }
 
     /// Gives an acquired buffer back to the device.
     fn queue(&mut self, buffer: BufferIndex) -> Result<(), CameraError>;
@@ -43,6 +62,19 @@ pub trait Camera {
     /// Frames completed with an error (or cancelled) since opening, which `acquire` passed over and queued again.
     fn errored_frames(&self) -> u64 {
         0
+    }
+
+    /// The camera's controls with the values in force.
+    fn controls(&mut self) -> Result<Vec<Control>, CameraError> {
+        Ok(Vec::new())
+    }
+
+    /// Sets controls, from the next request on. The values have been checked ([`control::check_all`]).
+    ///
+    /// # Errors
+    /// The camera refused them; the message names the control.
+    fn set_controls(&mut self, _values: &[(Control, Value)]) -> Result<(), CameraError> {
+        Ok(())
     }
 }
 
@@ -53,9 +85,9 @@ pub struct BufferIndex(pub usize);
 /// What a camera is and what was negotiated with it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CameraInfo {
-    /// The configuration's word for the source: `libcamera`, `test-pattern`, `replay`.
+    /// The configuration's word for the source: `libcamera`, `v4l2`, `test-pattern`, `replay`.
     pub source: &'static str,
-    /// Stable identifier: libcamera's camera id, the replayed path.
+    /// Stable identifier: libcamera's camera id, the device's or the replayed path.
     pub id: String,
     /// Model name for people, such as `imx219`.
     pub model: String,
@@ -71,6 +103,10 @@ pub struct CameraInfo {
     pub buffer_count: usize,
     /// True if the camera keeps to `frame_rate`; false if it has a rate of its own, which the capture loop thins.
     pub paced: bool,
+    /// Where its planes lie in the dma-buf that each of its buffers is; `None` where they are something else.
+    pub dma_buf_offsets: Option<[usize; 3]>,
+    /// True if the camera turns the picture as it was asked to; false if that is left to others.
+    pub turns: bool,
 }
 
 /// Why a camera cannot be opened or went away.
@@ -119,6 +155,16 @@ pub enum CameraError {
         /// The errno.
         source: std::io::Error,
     },
+    /// A control could not be set.
+    #[error("camera {id} refused {what}: {source}")]
+    Control {
+        /// Camera id.
+        id: String,
+        /// Control and value.
+        what: String,
+        /// The errno.
+        source: std::io::Error,
+    },
     /// A replay source whose files cannot be used.
     #[error("camera.replay.path {path}: {reason}")]
     Replay {
@@ -154,18 +200,36 @@ impl Opener {
         matches!(self.config.source, config::Source::TestPattern | config::Source::Replay)
     }
 
-    /// Opens, configures and starts the camera.
-    pub fn open(&self) -> Result<Box<dyn Camera>, CameraError> {
+    /// What it opens.
+    pub fn config(&self) -> &config::Camera {
+        &self.config
+    }
+
+    /// From the next opening on, another configuration.
+    pub fn reconfigure(&mut self, config: config::Camera) {
+        self.config = config;
+    }
+
+    /// Opens, configures and starts the camera, with pictures of `size` where it can.
+    pub fn open(&self, size: Size) -> Result<Box<dyn Camera>, CameraError> {
         let config = &self.config;
         self.script.borrow_mut().opening(config.source.name())?;
-        let (size, rate) = (config.resolution.size(), config.frame_rate.get());
+        let rate = config.frame_rate.get();
+        let request = StreamRequest {
+            size,
+            frame_rate: rate,
+            buffer_count: config.buffer_count.get(),
+            orientation: config.orientation,
+        };
         let camera: Box<dyn Camera> = match config.source {
             config::Source::TestPattern => {
                 let script = self.script.borrow();
                 Box::new(TestPattern::new(script.size.unwrap_or(size), rate, script.frames + 1))
             }
             config::Source::Replay => Box::new(Replay::open(Path::new(&config.replay.path), rate)?),
-            config::Source::Auto | config::Source::Libcamera => return open_libcamera(config),
+            config::Source::Libcamera => return open_libcamera(&config.id, &request),
+            config::Source::V4l2 => return Ok(Box::new(v4l2::V4l2Source::open(&config.id, &request)?)),
+            config::Source::Auto => return open_any(&config.id, &request),
         };
         if config.faults.is_empty() {
             Ok(camera)
@@ -175,20 +239,89 @@ impl Opener {
     }
 }
 
-#[cfg(feature = "libcamera")]
-fn open_libcamera(config: &config::Camera) -> Result<Box<dyn Camera>, CameraError> {
-    let request = libcamera::StreamRequest {
-        size: config.resolution.size(),
-        frame_rate: config.frame_rate.get(),
-        buffer_count: config.buffer_count.get(),
-        orientation: config.orientation,
+/// libcamera's camera, else V4L2's where libcamera is not built in or does not know the camera that is meant.
+fn open_any(id: &str, request: &StreamRequest) -> Result<Box<dyn Camera>, CameraError> {
+    let of_libcamera = match open_libcamera(id, request) {
+        Err(error @ (CameraError::NoCamera | CameraError::NotFound { .. } | CameraError::NotBuilt)) => error,
+        result => return result,
     };
-    Ok(Box::new(libcamera::LibcameraSource::open(&config.id, &request)?))
+    match v4l2::V4l2Source::open(id, request) {
+        Ok(camera) => Ok(Box::new(camera)),
+        // Neither knows it: libcamera's list is the one to show, where there is one.
+        Err(CameraError::NoCamera) if !matches!(of_libcamera, CameraError::NotBuilt) => Err(of_libcamera),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(feature = "libcamera")]
+fn open_libcamera(id: &str, request: &StreamRequest) -> Result<Box<dyn Camera>, CameraError> {
+    Ok(Box::new(libcamera::LibcameraSource::open(id, request)?))
 }
 
 #[cfg(not(feature = "libcamera"))]
-fn open_libcamera(_: &config::Camera) -> Result<Box<dyn Camera>, CameraError> {
+fn open_libcamera(_: &str, _: &StreamRequest) -> Result<Box<dyn Camera>, CameraError> {
     Err(CameraError::NotBuilt)
+}
+
+/// A camera that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CameraSummary {
+    /// Its place in the list; `camera.id` may be this number.
+    pub index: usize,
+    /// Its id: libcamera's tells where the camera is attached, V4L2's is the device's path.
+    pub id: String,
+    /// Model name for people, such as `imx219`; the id where the camera does not say.
+    pub model: String,
+    /// What it offers for video: `MJPEG 640x480 1280x720; NV12 640x480`.
+    pub formats: String,
+}
+
+impl fmt::Display for CameraSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {:?} ({})", self.index, self.id, self.model)
+    }
+}
+
+/// The camera `id` means: empty the first one, a number that place in the list, else a camera's id or model: equal, or a
+/// part of it that only one camera has, upper or lower case.
+fn choose(summaries: &[CameraSummary], id: &str) -> Result<usize, CameraError> {
+    let wanted = id.trim();
+    if summaries.is_empty() {
+        return Err(CameraError::NoCamera);
+    }
+    let not_found = |hint: &str| {
+        let present: Vec<String> = summaries.iter().map(ToString::to_string).collect();
+        CameraError::NotFound { wanted: wanted.to_owned(), present: format!("{}{hint}", present.join(", ")) }
+    };
+    if wanted.is_empty() {
+        return Ok(0);
+    }
+    if let Ok(index) = wanted.parse::<usize>() {
+        return if index < summaries.len() { Ok(index) } else { Err(not_found("")) };
+    }
+    let lower = wanted.to_lowercase();
+    let holds = |text: &str| text.to_lowercase().contains(&lower);
+    // From the strictest rule to the loosest; the first that any camera meets must meet just one.
+    let rules: [&dyn Fn(&CameraSummary) -> bool; 3] =
+        [&|s| s.id == wanted, &|s| s.model == wanted, &|s| holds(&s.id) || holds(&s.model)];
+    for rule in rules {
+        let mut matching = summaries.iter().filter(|s| rule(s));
+        match (matching.next(), matching.next()) {
+            (Some(one), None) => return Ok(one.index),
+            (Some(_), Some(_)) => return Err(not_found(" (it fits several of them: give the whole id)")),
+            (None, _) => {}
+        }
+    }
+    Err(not_found(""))
+}
+
+/// A time stamp older than this comes from another clock.
+const TIMESTAMP_AGE_MAX: Duration = Duration::from_secs(10);
+
+/// The driver's time stamp, or now where it cannot be one of `CLOCK_MONOTONIC`'s.
+fn plausible(nanos: u64, now: MonotonicTime) -> MonotonicTime {
+    let stamp = MonotonicTime::from_nanos(nanos);
+    if nanos == 0 || stamp > now || now.since(stamp) > TIMESTAMP_AGE_MAX { now } else { stamp }
 }
 
 /// What a camera is asked for. A camera may deliver another size or fewer frames: [`CameraInfo`] says what it granted.
@@ -227,23 +360,56 @@ pub fn libcamera_version() -> Option<String> {
     None
 }
 
-/// A list of cameras for people, one a line.
+/// A list of cameras for people, one a line with its formats below.
 pub fn list() -> Result<String, CameraError> {
-    #[cfg(feature = "libcamera")]
-    {
-        use std::fmt::Write;
-        let cameras = libcamera::list()?;
-        if cameras.is_empty() {
-            return Err(CameraError::NoCamera);
-        }
-        let mut text = String::new();
+    use std::fmt::Write;
+    let mut text = String::new();
+    let mut add = |source: &str, cameras: Vec<CameraSummary>| {
         for camera in cameras {
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{}: {} ({})", camera.index, camera.model, camera.id);
+            let _ = writeln!(text, "{}: {} ({}), camera.source {source}", camera.index, camera.model, camera.id);
             let _ = writeln!(text, "   {}", camera.formats);
         }
-        Ok(text)
+    };
+    #[cfg(feature = "libcamera")]
+    add("libcamera", libcamera::list()?);
+    add("v4l2", v4l2::list());
+    if text.is_empty() { Err(CameraError::NoCamera) } else { Ok(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn camera(index: usize, id: &str, model: &str) -> CameraSummary {
+        CameraSummary { index, id: id.to_owned(), model: model.to_owned(), formats: String::new() }
     }
-    #[cfg(not(feature = "libcamera"))]
-    Err(CameraError::NotBuilt)
+
+    #[test]
+    fn chooses_by_index_id_model_or_unique_part() {
+        let list = [
+            camera(0, "/base/soc/i2c0mux/i2c@1/imx219@10", "imx219"),
+            camera(1, "/base/soc/usb-1:1-046d:0825", "Webcam C270"),
+            camera(2, "/base/soc/usb-2:1-046d:0825", "Webcam"),
+        ];
+        for (wanted, index) in
+            [("", 0), (" ", 0), ("2", 2), ("imx219", 0), ("c270", 1), ("Webcam", 2), ("USB-2", 2), (&list[1].id, 1)]
+        {
+            assert_eq!(choose(&list, wanted).ok(), Some(index), "{wanted:?}");
+        }
+        for wanted in ["3", "ov5647", "webcam", "046d"] {
+            let error = choose(&list, wanted).expect_err(wanted).to_string();
+            assert!(error.contains("0: \"/base/soc/i2c0mux/i2c@1/imx219@10\" (imx219)"), "{error}");
+        }
+        assert!(matches!(choose(&[], "x"), Err(CameraError::NoCamera)));
+    }
+
+    #[test]
+    fn replaces_implausible_time_stamps() {
+        let now = MonotonicTime::from_nanos(100_000_000_000);
+        for (nanos, kept) in [(0, false), (100_000_000_001, false), (89_999_999_999, false), (90_000_000_000, true)] {
+            let stamp = plausible(nanos, now);
+            assert_eq!(stamp, if kept { MonotonicTime::from_nanos(nanos) } else { now }, "{nanos}");
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! The beat of cameras without a sensor.
 
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::frame::MonotonicTime;
+use crate::v4l2;
 
 /// Says when the next frame is due.
 #[derive(Debug)]
@@ -18,16 +20,21 @@ impl Pace {
     }
 
     /// Sleeps until the next frame is due, at most for `timeout`. Gives the moment it was due, or `None` where the time
-    /// ran out before.
+    /// ran out or `also` became readable before.
     ///
     /// After a pause (nobody watched) the beat starts anew instead of catching up.
-    pub fn wait(&mut self, timeout: Duration) -> Option<MonotonicTime> {
+    pub fn wait(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Option<MonotonicTime> {
         let now = MonotonicTime::now();
         if now.since(self.due) > self.period {
             self.due = now;
         }
         let left = self.due.since(now);
-        std::thread::sleep(left.min(timeout));
+        match also {
+            // Ready to be looked at; the frame is due later.
+            Some(_) if v4l2::wait(None, also, left.min(timeout)).1 != 0 => return None,
+            Some(_) => {}
+            None => std::thread::sleep(left.min(timeout)),
+        }
         if left > timeout {
             return None;
         }

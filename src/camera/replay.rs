@@ -1,5 +1,6 @@
 //! A camera that plays JPEG files: a folder in name order, or one `.mjpeg` file (JPEGs one after the other), in a loop.
 
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ impl Replay {
                 frame_rate,
                 buffer_count: 1,
                 paced: true,
+                dma_buf_offsets: None,
+                turns: false,
             },
             pace: Pace::new(frame_rate),
             frames,
@@ -145,8 +148,8 @@ impl Camera for Replay {
         &self.info
     }
 
-    fn acquire(&mut self, timeout: Duration) -> Result<Option<BufferIndex>, CameraError> {
-        let Some(due) = self.pace.wait(timeout) else { return Ok(None) };
+    fn acquire(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<Option<BufferIndex>, CameraError> {
+        let Some(due) = self.pace.wait(timeout, also) else { return Ok(None) };
         self.captured_at = due;
         self.load()?;
         Ok(Some(BufferIndex(0)))

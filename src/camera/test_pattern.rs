@@ -1,14 +1,19 @@
 //! A camera that draws: colour bars, a bar that sweeps, the frame number and the time of day.
 //!
+//! It has controls of every type, as a sensor has them. `Brightness` and `ScalerCrop` (digital zoom) show in the bars;
+//! the others are only remembered.
+//!
 //! The frame number is also there for programs: along the bottom edge 32 blocks tell its bits, most significant left,
 //! white for 1. [`read_frame_number`] reads them back from a decoded picture.
 
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, SystemTime};
 
+use super::control::{Control, Kind, Value};
 use super::pace::Pace;
 use super::{BufferIndex, Camera, CameraError, CameraInfo};
 use crate::draw::{CHARACTER, Luma};
-use crate::frame::{MonotonicTime, PixelFormat, Plane, RawFrame, Size};
+use crate::frame::{MonotonicTime, PixelFormat, Plane, PlaneMut, RawFrame, RawFrameMut, Size};
 
 const BLACK: u8 = 16;
 const WHITE: u8 = 235;
@@ -27,6 +32,11 @@ pub struct TestPattern {
     background: Vec<u8>,
     luma: Vec<u8>,
     chroma: [Vec<u8>; 2],
+    /// Chroma as it was before somebody drew on it.
+    clean_chroma: [Vec<u8>; 2],
+    /// Somebody was given the planes to draw on.
+    drawn_on: bool,
+    controls: Vec<Control>,
     frame_number: u64,
     captured_at: MonotonicTime,
 }
@@ -34,11 +44,57 @@ pub struct TestPattern {
 impl TestPattern {
     /// A test pattern whose first frame has the number `first`.
     pub fn new(size: Size, frame_rate: f64, first: u64) -> Self {
+        let info = CameraInfo {
+            source: "test-pattern",
+            id: "test-pattern".to_owned(),
+            model: "test pattern".to_owned(),
+            pixel_format: PixelFormat::Yuv420,
+            size,
+            stride: size.width as usize,
+            frame_rate,
+            buffer_count: 1,
+            paced: true,
+            dma_buf_offsets: None,
+            turns: false,
+        };
+        let mut pattern = Self {
+            info,
+            pace: Pace::new(frame_rate),
+            luma: vec![0; size.width as usize * size.height as usize],
+            background: Vec::new(),
+            chroma: [Vec::new(), Vec::new()],
+            clean_chroma: [Vec::new(), Vec::new()],
+            drawn_on: false,
+            controls: controls(size),
+            frame_number: first,
+            captured_at: MonotonicTime::now(),
+        };
+        pattern.draw_background();
+        pattern
+    }
+
+    fn control(&self, name: &str) -> Option<&Value> {
+        self.controls.iter().find(|control| control.name == name)?.value.as_ref()
+    }
+
+    /// What stands still: the bars, as the controls want them.
+    fn draw_background(&mut self) {
+        let size = self.info.size;
         let (width, height) = (size.width as usize, size.height as usize);
         let half = (width.div_ceil(2), height.div_ceil(2));
-        let bar = |x: usize, width: usize| BARS[x * BARS.len() / width];
-        let background: Vec<u8> = (0..width).map(|x| bar(x, width)[0]).collect();
-        let chroma = [1, 2].map(|component| {
+        let brightness = match self.control(BRIGHTNESS) {
+            Some(Value::Float(brightness)) => (brightness * 100.0) as i32,
+            _ => 0,
+        };
+        let (left, seen) = match self.control(SCALER_CROP) {
+            Some(Value::Parts(crop)) => (crop[0] as usize, crop[2] as usize),
+            _ => (0, width),
+        };
+        // Column x of a row `of` wide shows this bar.
+        let bar = |x: usize, of: usize| BARS[((left + x * seen / of) * BARS.len() / width).min(BARS.len() - 1)];
+        let bright = |luma: u8| (i32::from(luma) + brightness).clamp(i32::from(BLACK), i32::from(WHITE)) as u8;
+        self.background = (0..width).map(|x| bright(bar(x, width)[0])).collect();
+        self.clean_chroma = [1, 2].map(|component| {
             let row: Vec<u8> = (0..half.0).map(|x| bar(x, half.0)[component]).collect();
             let mut plane = row.repeat(half.1);
             // Text and blocks are black and white: no colour below them.
@@ -50,32 +106,16 @@ impl TestPattern {
             chroma.fill(0, half_size.height - blocks, half_size.width, blocks, NEUTRAL);
             plane
         });
-        let info = CameraInfo {
-            source: "test-pattern",
-            id: "test-pattern".to_owned(),
-            model: "test pattern".to_owned(),
-            pixel_format: PixelFormat::Yuv420,
-            size,
-            stride: width,
-            frame_rate,
-            buffer_count: 1,
-            paced: true,
-        };
-        Self {
-            info,
-            pace: Pace::new(frame_rate),
-            luma: background.repeat(height),
-            background,
-            chroma,
-            frame_number: first,
-            captured_at: MonotonicTime::now(),
-        }
+        self.chroma.clone_from(&self.clean_chroma);
     }
 
     fn draw(&mut self) {
         let size = self.info.size;
         let (width, height) = (size.width, size.height);
         let stride = width as usize;
+        if std::mem::take(&mut self.drawn_on) {
+            self.chroma.clone_from(&self.clean_chroma);
+        }
         // Whole rows are put back rather than tracked: it is a copy, and a test camera may cost that.
         for row in self.luma.chunks_exact_mut(stride) {
             row.copy_from_slice(&self.background);
@@ -157,8 +197,8 @@ impl Camera for TestPattern {
         &self.info
     }
 
-    fn acquire(&mut self, timeout: Duration) -> Result<Option<BufferIndex>, CameraError> {
-        let Some(due) = self.pace.wait(timeout) else { return Ok(None) };
+    fn acquire(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<Option<BufferIndex>, CameraError> {
+        let Some(due) = self.pace.wait(timeout, also) else { return Ok(None) };
         self.captured_at = due;
         self.draw();
         Ok(Some(BufferIndex(0)))
@@ -171,10 +211,88 @@ impl Camera for TestPattern {
         RawFrame::new(self.info.pixel_format, self.info.size, planes, self.frame_number, self.captured_at)
     }
 
+    fn view_mut(&mut self, _: BufferIndex) -> Option<RawFrameMut<'_>> {
+        self.drawn_on = true;
+        let half = self.info.size.width.div_ceil(2) as usize;
+        let [u, v] = &mut self.chroma;
+        let planes = [(&mut self.luma, self.info.stride), (u, half), (v, half)]
+            .map(|(data, stride)| Some(PlaneMut { data, stride }));
+        Some(RawFrameMut { pixel_format: self.info.pixel_format, size: self.info.size, planes })
+    }
+
     fn queue(&mut self, _: BufferIndex) -> Result<(), CameraError> {
         self.frame_number += 1;
         Ok(())
     }
+
+    fn controls(&mut self) -> Result<Vec<Control>, CameraError> {
+        Ok(self.controls.clone())
+    }
+
+    fn set_controls(&mut self, values: &[(Control, Value)]) -> Result<(), CameraError> {
+        for (wanted, value) in values {
+            for control in self.controls.iter_mut().filter(|control| control.id == wanted.id) {
+                control.value = Some(value.clone());
+            }
+        }
+        self.draw_background();
+        Ok(())
+    }
+}
+
+const BRIGHTNESS: &str = "Brightness";
+const SCALER_CROP: &str = "ScalerCrop";
+
+/// Controls as libcamera names them, one of each type.
+fn controls(size: Size) -> Vec<Control> {
+    let control = |name: &str, kind, array, min, max, default: Value| Control {
+        id: 0,
+        name: name.to_owned(),
+        kind,
+        array,
+        min,
+        max,
+        step: 1,
+        value: Some(default.clone()),
+        default: Some(default),
+        options: Vec::new(),
+        read_only: false,
+    };
+    let number =
+        |kind, name: &str, min: Value, max: Value, default| control(name, kind, None, Some(min), Some(max), default);
+    let whole = |width: u32, height: u32| Value::Parts(vec![0, 0, i64::from(width), i64::from(height)]);
+    let (float, integer) = (Value::Float, Value::Integer);
+    let options = ["AwbAuto", "AwbIncandescent", "AwbTungsten", "AwbFluorescent", "AwbIndoor", "AwbDaylight"];
+    let mut all = vec![
+        control("AeEnable", Kind::Boolean, None, None, None, Value::Bool(true)),
+        number(Kind::Integer, "ExposureTime", integer(100), integer(1_000_000), integer(20_000)),
+        number(Kind::Float, "AnalogueGain", float(1.0), float(16.0), float(1.0)),
+        number(Kind::Float, BRIGHTNESS, float(-1.0), float(1.0), float(0.0)),
+        Control {
+            options: options.iter().enumerate().map(|(n, name)| (n as i64, (*name).to_owned())).collect(),
+            ..control("AwbMode", Kind::Enum, None, None, None, integer(0))
+        },
+        control(
+            "ColourGains",
+            Kind::Float,
+            Some(2),
+            Some(float(0.0)),
+            Some(float(32.0)),
+            Value::List(vec![float(1.0), float(1.0)]),
+        ),
+        number(
+            Kind::Rectangle,
+            SCALER_CROP,
+            whole(16.min(size.width), 16.min(size.height)),
+            whole(size.width, size.height),
+            whole(size.width, size.height),
+        ),
+        Control { read_only: true, ..control("SensorTemperature", Kind::Float, None, None, None, float(21.5)) },
+    ];
+    for (id, control) in (1..).zip(&mut all) {
+        control.id = id;
+    }
+    all
 }
 
 #[cfg(test)]
@@ -186,7 +304,7 @@ mod tests {
         for (width, height) in [(64, 48), (641, 479), (1280, 720), (99, 16), (2048, 64)] {
             let size = Size { width, height };
             let mut camera = TestPattern::new(size, 120.0, 0xdead_beef);
-            let buffer = camera.acquire(Duration::from_secs(1)).unwrap().unwrap();
+            let buffer = camera.acquire(Duration::from_secs(1), None).unwrap().unwrap();
             let frame = camera.view(buffer);
             let luma = frame.plane(0).unwrap();
             assert_eq!(read_frame_number(luma.data, luma.stride, size), Some(0xdead_beef), "{size}");
@@ -194,7 +312,7 @@ mod tests {
         }
         for (width, height) in [(16, 16), (17, 16), (16, 8192), (8192, 17)] {
             let mut camera = TestPattern::new(Size { width, height }, 120.0, 1);
-            assert!(camera.acquire(Duration::from_secs(1)).unwrap().is_some());
+            assert!(camera.acquire(Duration::from_secs(1), None).unwrap().is_some());
         }
     }
 
@@ -204,7 +322,7 @@ mod tests {
         let mut camera = TestPattern::new(size, 120.0, 1);
         let mut pictures = Vec::new();
         for _ in 0..3 {
-            let buffer = camera.acquire(Duration::from_secs(1)).unwrap().unwrap();
+            let buffer = camera.acquire(Duration::from_secs(1), None).unwrap().unwrap();
             let frame = camera.view(buffer);
             pictures.push((frame.sequence, frame.plane(0).unwrap().data.to_vec()));
             camera.queue(buffer).unwrap();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::{CameraLayer, Config, EncoderLayer, HttpLayer, LogLayer, Rule, Section, SystemLayer};
+use super::{CameraLayer, Config, EncoderLayer, HttpLayer, LogLayer, OverlayLayer, Rule, Section, SystemLayer};
 
 /// Where the system's own configuration lies.
 pub const SYSTEM_FILE: &str = "/etc/pinhole/pinhole.yaml";
@@ -108,9 +108,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     while let Some(rule) = violated(&with_user)? {
         match rule.section {
             Section::Camera if with_user.camera != config.camera => with_user.camera = config.camera.clone(),
+            Section::Overlay if with_user.overlay != config.overlay => with_user.overlay = config.overlay.clone(),
+            Section::Overlay if with_user.encoder != config.encoder => with_user.encoder = config.encoder.clone(),
             Section::System if with_user.system != config.system => with_user.system = config.system.clone(),
             // Not the user's file's fault.
-            Section::Camera | Section::System => break,
+            Section::Camera | Section::Overlay | Section::System => break,
         }
         problems.push(Problem { at: None, reason: rule.reason }.in_file(user_path).to_string());
     }
@@ -196,7 +198,7 @@ fn apply_leniently(config: &mut Config, bytes: &[u8]) -> Vec<Problem> {
     problems
 }
 
-/// There are five sections; a file with many more pieces is something else, and not worth the time to read them all.
+/// There are six sections; a file with many more pieces is something else, and not worth the time to read them all.
 const SECTIONS_MAX: usize = 20;
 
 /// Cuts a file at its lines that start in the first column; each piece with the number of lines before it.
@@ -351,6 +353,8 @@ fn apply(config: &mut Config, text: &str) -> Vec<Problem> {
         _camera: IgnoredAny,
         #[serde(rename = "encoder")]
         _encoder: IgnoredAny,
+        #[serde(rename = "overlay")]
+        _overlay: IgnoredAny,
         #[serde(rename = "http")]
         _http: IgnoredAny,
         #[serde(rename = "log")]
@@ -387,6 +391,7 @@ fn apply(config: &mut Config, text: &str) -> Vec<Problem> {
     sections! {
         camera: CameraLayer;
         encoder: EncoderLayer;
+        overlay: OverlayLayer;
         http: HttpLayer;
         log: LogLayer;
         system: SystemLayer;

@@ -194,20 +194,21 @@ fn errors_name_place_value_and_remedy() {
         (
             "camera:\n  frame_rat: 10\n",
             "FILE:2:3: unknown key camera.frame_rat: did you mean frame_rate? (valid keys here: source, id, \
-             resolution, frame_rate, orientation, buffer_count, idle, idle_after, stall_timeout, faults, replay)",
+             resolution, frame_rate, orientation, buffer_count, idle, idle_after, warm_up, stall_timeout, faults, replay, controls)",
         ),
         (
             "camra:\n  id: x\n",
-            "FILE:1:1: unknown key camra: did you mean camera? (valid keys here: camera, encoder, http, log, system)",
+            "FILE:1:1: unknown key camra: did you mean camera? (valid keys here: camera, encoder, overlay, http, log, \
+             system)",
         ),
         (
             "camera:\n  source: usb\n",
-            "FILE:2:11: unknown value \"usb\" for camera.source (choose one of: auto, libcamera, test-pattern, replay)",
+            "FILE:2:11: unknown value \"usb\" for camera.source (choose one of: auto, libcamera, v4l2, test-pattern, replay)",
         ),
         (
             "camera:\n  idle: skipencode\n",
             "FILE:2:9: unknown value \"skipencode\" for camera.idle: did you mean skip-encode? (choose one of: run, \
-             skip-encode)",
+             skip-encode, stop)",
         ),
         ("camera: fast\n", "FILE:1:9: camera: invalid type: string \"fast\", expected keys and values"),
         ("camera:\n  source: replay\n", "FILE: camera.source is replay, so camera.replay.path must name"),

@@ -253,6 +253,7 @@ text_value! {
     Listen, Listen::check, |value: &Listen| value.0;
     Resolution, |text: String| text.parse::<Resolution>(), |value: &Resolution| value.0;
     Hostname, Hostname::check, |value: &Hostname| value.0.clone();
+    OverlayText, OverlayText::check, |value: &OverlayText| value.0.clone();
     Timezone, Timezone::check, |value: &Timezone| value.0.clone();
     SshKey, SshKey::check, |value: &SshKey| value.0.clone();
     Ssid, Ssid::check, |value: &Ssid| value.0.clone();
@@ -297,6 +298,19 @@ pub enum Orientation {
     /// Top and bottom exchanged.
     #[serde(rename = "flip-vertical")]
     MirrorVertical,
+    /// A quarter turn clockwise.
+    #[serde(rename = "rotate-90")]
+    Rotate90,
+    /// A quarter turn counter-clockwise.
+    #[serde(rename = "rotate-270")]
+    Rotate270,
+}
+
+impl Orientation {
+    /// True where width and height change places.
+    pub fn transposes(self) -> bool {
+        matches!(self, Self::Rotate90 | Self::Rotate270)
+    }
 }
 
 impl fmt::Display for Orientation {
@@ -306,8 +320,82 @@ impl fmt::Display for Orientation {
             Self::Rotate180 => "rotate-180",
             Self::MirrorHorizontal => "flip-horizontal",
             Self::MirrorVertical => "flip-vertical",
+            Self::Rotate90 => "rotate-90",
+            Self::Rotate270 => "rotate-270",
         })
     }
+}
+
+/// Values of a camera's controls by name. What a value must be only the camera knows: they are checked when it is open.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Controls(pub serde_json::Map<String, serde_json::Value>);
+
+/// A layer's [`Controls`]: laid over the earlier ones name by name.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct ControlsLayer(serde_json::Map<String, serde_json::Value>);
+
+impl ControlsLayer {
+    pub(super) fn apply(self, to: &mut Controls) {
+        to.0.extend(self.0);
+    }
+}
+
+/// Text of the overlay: one or two lines with strftime's conversions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OverlayText(String);
+
+impl OverlayText {
+    /// True where nothing is to be drawn.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The text, conversions not yet replaced.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn check(text: String) -> Result<Self, String> {
+        const MAX: usize = 200;
+        let length = text.chars().count();
+        if length > MAX {
+            return Err(format!("must be at most {MAX} characters, got {length}"));
+        }
+        if let Some(other) = text.chars().find(|c| c.is_control() && *c != '\n') {
+            return Err(format!("must not contain the control character {other:?}"));
+        }
+        Ok(Self(text))
+    }
+}
+
+/// `overlay.position`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OverlayPosition {
+    /// Upper left corner.
+    TopLeft,
+    /// Upper edge.
+    Top,
+    /// Upper right corner.
+    TopRight,
+    /// Lower left corner.
+    BottomLeft,
+    /// Lower edge.
+    Bottom,
+    /// Lower right corner.
+    BottomRight,
+}
+
+/// `overlay.background`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OverlayBackground {
+    /// A black box.
+    Box,
+    /// The picture, darkened.
+    Shade,
+    /// The picture; the letters have a dark rim.
+    None,
 }
 
 /// A host name: one DNS label. Empty keeps the appliance's own.

@@ -24,14 +24,19 @@ impl Encoder for Passthrough {
                 });
             }
         };
-        let info = jpeg::inspect(data)?;
-        let pieces = match info.insert_tables_at {
-            None => [data, &[], &[]],
-            Some(at) => {
-                let (before, after) = data.split_at(at);
-                [before, jpeg::HUFFMAN_TABLES, after]
-            }
-        };
-        Ok(Encoded { pieces, size: info.size })
+        complete(data)
     }
+}
+
+/// Checks a JPEG and completes it with Huffman tables where it has none.
+pub(super) fn complete(data: &[u8]) -> Result<Encoded<'_>, EncodeError> {
+    let info = jpeg::inspect(data)?;
+    let pieces = match info.insert_tables_at {
+        None => [data, &[], &[]],
+        Some(at) => {
+            let (before, after) = data.split_at(at);
+            [before, jpeg::HUFFMAN_TABLES, after]
+        }
+    };
+    Ok(Encoded { pieces, size: info.size })
 }

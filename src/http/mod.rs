@@ -27,6 +27,7 @@ use crate::capture::Shared;
 use crate::config::Config;
 use crate::shutdown::Shutdown;
 
+mod control;
 pub mod multipart;
 mod query;
 mod snapshot;
@@ -41,6 +42,8 @@ const PAGE: &str = include_str!("page/index.html");
 const PAGE_POLICY: &str = "default-src 'none'; img-src 'self' blob: data:; style-src 'unsafe-inline'; \
                            script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'";
 const METHODS: &str = "GET, HEAD, OPTIONS";
+const SETTINGS_METHODS: &str = "GET, HEAD, PATCH, OPTIONS";
+const CONTROLS_METHODS: &str = "GET, HEAD, PATCH, DELETE, OPTIONS";
 
 /// What handlers need.
 #[derive(Debug)]
@@ -163,9 +166,38 @@ fn routes(config: &mut web::ServiceConfig) {
     }
     config
         .service(resource("/api/v1/status", web::get().to(status::status), web::head().to(status::status)))
+        .service(
+            web::resource(CONTROLS_PATH)
+                .route(web::get().to(control::controls))
+                .route(web::head().to(control::controls))
+                .route(web::patch().to(control::controls))
+                .route(web::delete().to(control::controls))
+                .route(web::method(Method::OPTIONS).to(options))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource(SETTINGS_PATH)
+                .route(web::get().to(control::settings))
+                .route(web::head().to(control::settings))
+                .route(web::patch().to(control::settings))
+                .route(web::method(Method::OPTIONS).to(options))
+                .default_service(web::to(wrong_method)),
+        )
         .service(resource("/healthz", web::get().to(status::healthz), web::head().to(status::healthz)))
         .service(resource("/metrics", web::get().to(status::metrics), web::head().to(status::metrics)))
         .service(resource("/favicon.ico", web::get().to(no_icon), web::head().to(no_icon)));
+}
+
+const CONTROLS_PATH: &str = "/api/v1/controls";
+const SETTINGS_PATH: &str = "/api/v1/settings";
+
+/// What a path may be asked with.
+fn methods(path: &str) -> &'static str {
+    match path {
+        CONTROLS_PATH => CONTROLS_METHODS,
+        SETTINGS_PATH => SETTINGS_METHODS,
+        _ => METHODS,
+    }
 }
 
 fn resource(path: &str, get: actix_web::Route, head: actix_web::Route) -> actix_web::Resource {
@@ -306,8 +338,8 @@ fn bad_request(reason: &str) -> HttpResponse {
 
 async fn options(request: HttpRequest) -> HttpResponse {
     let mut response = HttpResponse::NoContent();
-    response.insert_header((header::ALLOW, METHODS));
     let path = request.path();
+    response.insert_header((header::ALLOW, methods(path)));
     let is_picture = ["/stream", "/snapshot", "/webcam"].iter().any(|start| path.starts_with(start));
     if is_picture || Query::of(&request).get("action").is_some() {
         response
@@ -320,10 +352,11 @@ async fn options(request: HttpRequest) -> HttpResponse {
 }
 
 async fn wrong_method(request: HttpRequest) -> HttpResponse {
+    let methods = methods(request.path());
     HttpResponse::build(StatusCode::METHOD_NOT_ALLOWED)
-        .insert_header((header::ALLOW, METHODS))
+        .insert_header((header::ALLOW, methods))
         .content_type(TEXT)
-        .body(format!("{} is not allowed here: use {METHODS}\n", printable(request.method().as_str())))
+        .body(format!("{} is not allowed here: use {methods}\n", printable(request.method().as_str())))
 }
 
 async fn not_found(request: HttpRequest) -> HttpResponse {
@@ -332,7 +365,7 @@ async fn not_found(request: HttpRequest) -> HttpResponse {
     }
     HttpResponse::NotFound()
         .content_type(TEXT)
-        .body("not found: try /, /stream, /snapshot, /api/v1/status, /healthz or /metrics\n")
+        .body("not found: try /, /stream, /snapshot, /api/v1/status, /api/v1/controls, /api/v1/settings, /healthz or /metrics\n")
 }
 
 async fn no_icon() -> HttpResponse {

@@ -23,11 +23,13 @@ pub async fn answer(shared: &Shared, mut shutdown: Shutdown, max_age: Option<Dur
     let asked = MonotonicTime::now();
     let _demand = shared.hub.demand();
     let mut frames = shared.hub.subscribe();
-    let recent =
-        |frame: &Option<JpegFrame>| frame.as_ref().is_some_and(|frame| asked.since(frame.captured_at) <= max_age);
+    let is_recent = |frame: &JpegFrame| asked.since(frame.captured_at) <= max_age;
+    // A camera that has just started is given time to settle.
+    let is_good = |frame: &JpegFrame| is_recent(frame) && (frame.settled || frame.placeholder.is_some());
     let frame = tokio::select! {
-        frame = frames.wait_for(recent) => frame.ok().and_then(|frame| frame.clone()),
-        () = actix_rt::time::sleep(PATIENCE) => None,
+        frame = frames.wait_for(|frame| frame.as_ref().is_some_and(is_good)) => frame.ok().and_then(|frame| frame.clone()),
+        // Better than none: at the lowest frame rates settling takes longer.
+        () = actix_rt::time::sleep(PATIENCE) => shared.hub.newest().filter(is_recent),
         () = shutdown.requested() => None,
     };
     let Some(frame) = frame else {

@@ -32,6 +32,7 @@ fn document(context: &Context) -> Value {
     let metrics = &shared.metrics;
     let (state, since) = shared.health.state();
     let pipeline = shared.pipeline();
+    let settings = shared.settings();
     let viewers = context.viewers.list();
     json!({
         "name": env!("CARGO_PKG_NAME"),
@@ -54,12 +55,20 @@ fn document(context: &Context) -> Value {
             "stride": pipeline.camera.stride,
             "frame_rate": pipeline.camera.frame_rate,
             "buffers": pipeline.camera.buffer_count,
+            "running": pipeline.running,
+            "turned_by": pipeline.turned_by,
+            "notes": pipeline.notes,
         })),
         "encoder": pipeline.as_ref().map(|pipeline| json!({
             "kind": pipeline.encoder,
-            "quality": context.config.encoder.quality,
+            "quality": settings.quality,
             "reason": pipeline.encoder_reason,
+            "device": pipeline.hardware.as_ref().map(|(device, _)| device),
+            "memory": pipeline.hardware.as_ref().map(|(_, memory)| memory),
+            "rate_limit": pipeline.rate_limit.map(rate),
+            "overlay": pipeline.overlay,
         })),
+        "settings": settings,
         "rates": {
             "captured_fps": rate(metrics.captured.rate()),
             "encoded_fps": rate(metrics.encoded.rate()),

@@ -64,3 +64,50 @@ fn run_goes_on_without_viewers() {
     daemon.wait_for("more frames", |status| status["frames"]["encoded"].as_u64().unwrap() > first + 10);
     assert_eq!(daemon.status()["health"]["state"], "streaming");
 }
+
+#[test]
+fn a_camera_that_may_stop_does_and_starts_for_whoever_comes() {
+    let daemon = Start::test_pattern()
+        .set("camera.idle=stop")
+        .set("camera.idle_after=0s")
+        .set("camera.warm_up=3")
+        .faults("{kind: open-fails, times: 0}")
+        .spawn();
+    let status = daemon.wait_for("the camera to stop", |status| status["camera"]["running"] == false);
+    assert_eq!(status["health"]["state"], "idle");
+    assert_eq!(daemon.get("/healthz").status, 200);
+    let captured = status["frames"]["captured"].as_u64().unwrap();
+    let (_, before) = cost(&daemon);
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(cost(&daemon).1 - before < 20, "a stopped camera wakes nobody");
+    assert_eq!(daemon.status()["frames"]["captured"].as_u64().unwrap(), captured);
+    for _ in 0..2 {
+        let part = daemon.stream("/stream").part();
+        assert!(part.age() < Duration::from_millis(500), "{:?} old", part.age());
+        daemon.wait_for("the camera to stop again", |status| status["camera"]["running"] == false);
+    }
+    assert!(daemon.log().contains("the camera is stopped"), "{}", daemon.log());
+}
+
+#[test]
+fn snapshots_wait_until_a_started_camera_has_settled() {
+    let daemon = Start::test_pattern()
+        .set("camera.idle=stop")
+        .set("camera.idle_after=0s")
+        .set("camera.frame_rate=20")
+        .set("camera.warm_up=20")
+        .spawn();
+    daemon.wait_for("the camera to stop", |status| status["camera"]["running"] == false);
+    let before = daemon.status()["frames"]["captured"].as_u64().unwrap();
+    // A stream does not wait, a snapshot does.
+    let mut stream = daemon.stream("/stream");
+    let first = stream.part();
+    let start = std::time::Instant::now();
+    let snapshot = daemon.get("/snapshot");
+    assert_eq!(snapshot.status, 200);
+    let frames = daemon.status()["frames"]["captured"].as_u64().unwrap() - before;
+    assert!(frames >= 20, "a snapshot of frame {frames} after the start");
+    assert!(start.elapsed() > Duration::from_millis(500), "{:?}", start.elapsed());
+    let sequence: u64 = snapshot.headers["x-sequence"].parse().unwrap();
+    assert!(sequence >= first.sequence() + 15, "{sequence} after {}", first.sequence());
+}

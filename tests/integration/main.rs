@@ -8,10 +8,13 @@
 )]
 
 mod configuration;
+mod controls;
 mod faults;
 mod fuzz;
+mod hardware;
 mod http;
 mod idle;
+mod picture;
 mod support;
 mod systemd;
 mod viewers;

@@ -20,7 +20,7 @@ pub struct Daemon {
     pub child: Child,
     pub address: SocketAddr,
     log: Arc<Mutex<String>>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     pub notify: Option<Notify>,
 }
 
@@ -30,6 +30,7 @@ pub struct Start {
     user_file: Option<String>,
     watchdog: Option<Duration>,
     notify: bool,
+    standin: Option<String>,
 }
 
 impl Start {
@@ -40,7 +41,7 @@ impl Start {
 
     pub fn with(set: &[&str]) -> Self {
         let set = set.iter().map(|&s| s.to_owned()).collect();
-        Self { set, user_file: None, watchdog: None, notify: false }
+        Self { set, user_file: None, watchdog: None, notify: false, standin: None }
     }
 
     pub fn set(mut self, argument: impl Into<String>) -> Self {
@@ -56,6 +57,12 @@ impl Start {
     /// Text of the FAT partition's file.
     pub fn user_file(mut self, text: &str) -> Self {
         self.user_file = Some(text.to_owned());
+        self
+    }
+
+    /// Below it, the stand-in for the Pi's codec and for V4L2 cameras, with these settings.
+    pub fn standin(mut self, settings: &str) -> Self {
+        self.standin = Some(settings.to_owned());
         self
     }
 
@@ -83,6 +90,11 @@ impl Start {
         }
         for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "JOURNAL_STREAM"] {
             command.env_remove(name);
+        }
+        if let Some(settings) = &self.standin {
+            let report = folder.join("report.json");
+            command.env("LD_PRELOAD", standin_library());
+            command.env("PINHOLE_V4L2_STANDIN", format!("report={};{settings}", report.display()));
         }
         if let Some(interval) = self.watchdog {
             command.env("WATCHDOG_USEC", interval.as_micros().to_string());
@@ -116,11 +128,47 @@ impl Start {
             let _ = child.kill();
             panic!("pinholed did not listen; it said:\n{}", log.lock().unwrap());
         };
-        Daemon { child, address: address.parse().unwrap(), log, _folder: folder, notify }
+        Daemon { child, address: address.parse().unwrap(), log, folder, notify }
     }
 }
 
+/// Where cargo built `tests/instruments/v4l2_standin`.
+pub fn standin_library() -> std::path::PathBuf {
+    // target/debug/deps/this → target/debug/examples
+    let here = std::env::current_exe().unwrap();
+    let path = here.ancestors().nth(2).unwrap().join("examples/libv4l2_standin.so");
+    assert!(path.exists(), "{} is not there: cargo builds it with --examples", path.display());
+    path
+}
+
 impl Daemon {
+    /// One request with a JSON body.
+    pub fn send(&self, method: &str, target: &str, body: &str, headers: &str) -> Answer {
+        let mut connection = self.connect();
+        let headers = format!(
+            "Connection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{headers}",
+            body.len()
+        );
+        send_request(&mut connection, method, target, &headers);
+        connection.write_all(body.as_bytes()).unwrap();
+        let mut bytes = Vec::new();
+        connection.read_to_end(&mut bytes).unwrap();
+        Answer::parse(&bytes)
+    }
+
+    /// PATCH with a JSON body; the answer must have this status.
+    pub fn patch(&self, target: &str, body: &str, status: u16) -> Value {
+        let answer = self.send("PATCH", target, body, "");
+        assert_eq!(answer.status, status, "{body}: {}", answer.text());
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    /// What the stand-in noted.
+    pub fn report(&self) -> Value {
+        let text = std::fs::read_to_string(self.folder.path().join("report.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -202,6 +250,7 @@ impl Drop for Daemon {
             eprintln!("log of pinholed:\n{}", self.log());
         } else {
             assert!(!self.log().contains("panicked"), "{}", self.log());
+            assert!(!self.log().contains("VIOLATION"), "{}", self.log());
         }
     }
 }
@@ -368,6 +417,42 @@ impl Stream {
             }
             assert!(start.elapsed() < PATIENCE, "never came: {what}");
         }
+    }
+}
+
+/// A decoded picture: luma, its stride, and the two chroma planes.
+pub struct Decoded {
+    pub size: pinhole::frame::Size,
+    pub stride: usize,
+    pub luma: Vec<u8>,
+}
+
+impl Decoded {
+    /// Decodes the luma of a JPEG of any subsampling.
+    pub fn of(jpeg: &[u8]) -> Self {
+        use turbojpeg_sys as tj;
+        let size = jpeg::inspect(jpeg).unwrap().size;
+        let (width, height) = (size.width as usize, size.height as usize);
+        let mut luma = vec![0u8; width * height];
+        // SAFETY: the buffer holds a picture of one byte a pixel; the handle is made, used and destroyed here.
+        unsafe {
+            let handle = tj::tj3Init(tj::TJINIT_TJINIT_DECOMPRESS as i32);
+            let (data, length) = (jpeg.as_ptr(), jpeg.len() as _);
+            assert_eq!(tj::tj3DecompressHeader(handle, data, length), 0);
+            let format = tj::TJPF_TJPF_GRAY;
+            assert_eq!(tj::tj3Decompress8(handle, data, length, luma.as_mut_ptr(), width as i32, format as i32), 0);
+            tj::tj3Destroy(handle);
+        }
+        Self { size, stride: width, luma }
+    }
+
+    pub fn at(&self, x: u32, y: u32) -> u8 {
+        self.luma[y as usize * self.stride + x as usize]
+    }
+
+    /// The number the test pattern draws into its pictures.
+    pub fn frame_number(&self) -> u32 {
+        pinhole::camera::test_pattern::read_frame_number(&self.luma, self.stride, self.size).unwrap()
     }
 }
 

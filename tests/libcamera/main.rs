@@ -163,7 +163,7 @@ fn stop_and_open_again_leaves_nothing_behind() {
         assert_eq!(camera.info().size, size);
         let mut last = None;
         for _ in 0..frames {
-            let buffer = camera.acquire(Duration::from_secs(2)).unwrap().expect("a frame");
+            let buffer = camera.acquire(Duration::from_secs(2), None).unwrap().expect("a frame");
             let frame = camera.view(buffer);
             assert!(frame.plane(0).unwrap().data.len() >= (size.width * size.height) as usize);
             assert!(last.is_none_or(|last| frame.sequence > last), "{last:?} then {}", frame.sequence);

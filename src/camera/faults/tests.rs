@@ -24,17 +24,17 @@ fn opening_fails_as_often_as_scripted() {
 #[test]
 fn a_stall_gives_nothing_but_returns() {
     let (mut camera, _) = camera("[{kind: stall, at: 2, for: 100ms}]");
-    let buffer = camera.acquire(SHORT).unwrap().unwrap();
+    let buffer = camera.acquire(SHORT, None).unwrap().unwrap();
     camera.queue(buffer).unwrap();
     let stalled = Instant::now();
-    while camera.acquire(SHORT).unwrap().is_none() {}
+    while camera.acquire(SHORT, None).unwrap().is_none() {}
     assert!(stalled.elapsed() >= Duration::from_millis(100));
 }
 
 #[test]
 fn a_camera_that_disappeared_stays_away_for_a_while() {
     let (mut camera, script) = camera("[{kind: disappear, at: 1, for: 50ms}]");
-    assert!(matches!(camera.acquire(SHORT), Err(CameraError::Disconnected { .. })));
+    assert!(matches!(camera.acquire(SHORT, None), Err(CameraError::Disconnected { .. })));
     assert!(matches!(script.borrow_mut().opening("x"), Err(CameraError::NoCamera)));
     std::thread::sleep(Duration::from_millis(60));
     assert!(script.borrow_mut().opening("x").is_ok());
@@ -45,7 +45,7 @@ fn a_truncated_frame_is_half_a_frame() {
     let (mut camera, _) = camera("[{kind: truncate, at: 2}]");
     let mut lengths = Vec::new();
     for _ in 0..3 {
-        let buffer = camera.acquire(SHORT).unwrap().unwrap();
+        let buffer = camera.acquire(SHORT, None).unwrap().unwrap();
         lengths.push(camera.view(buffer).plane(0).unwrap().data.len());
         camera.queue(buffer).unwrap();
     }
@@ -57,7 +57,7 @@ fn the_size_changes_on_the_way() {
     let (mut camera, _) = camera("[{kind: size, at: 2, to: 32x16}]");
     let mut sizes = Vec::new();
     while sizes.len() < 3 {
-        if let Some(buffer) = camera.acquire(SHORT).unwrap() {
+        if let Some(buffer) = camera.acquire(SHORT, None).unwrap() {
             sizes.push(camera.view(buffer).size.to_string());
             camera.queue(buffer).unwrap();
         }

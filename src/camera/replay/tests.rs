@@ -11,7 +11,7 @@ fn tiny(mark: u8) -> Vec<u8> {
 fn play(replay: &mut Replay, frames: usize) -> Vec<Vec<u8>> {
     (0..frames)
         .map(|_| {
-            let buffer = replay.acquire(Duration::from_secs(1)).unwrap().unwrap();
+            let buffer = replay.acquire(Duration::from_secs(1), None).unwrap().unwrap();
             let data = replay.view(buffer).plane(0).unwrap().data.to_vec();
             replay.queue(buffer).unwrap();
             data

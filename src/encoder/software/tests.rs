@@ -1,5 +1,7 @@
+use std::ffi::CStr;
+
 use super::*;
-use crate::frame::MonotonicTime;
+use crate::frame::{MonotonicTime, Plane};
 use crate::jpeg;
 
 /// Planes with a gap between row and stride, the last row cut right after its pixels, as drivers deliver them.
@@ -154,4 +156,81 @@ fn short_planes_are_refused_by_name() {
     assert!(encoder.encode(&frame).is_err());
     // And the encoder still works.
     assert!(encoder.encode(&picture.yuv420()).is_ok());
+}
+
+/// A ramp whose chroma differs from row to row, so that only their mean is right.
+fn yuyv(size: Size, gap: usize, u: [u8; 2], v: [u8; 2]) -> (Vec<u8>, usize) {
+    let (width, pairs) = (size.width as usize, size.width.div_ceil(2) as usize);
+    let ramp = |x: usize| (40 + x.min(width - 1) * 160 / width) as u8;
+    let mut data = Vec::new();
+    for row in 0..size.height as usize {
+        for pair in 0..pairs {
+            data.extend([ramp(2 * pair), u[row % 2], ramp(2 * pair + 1), v[row % 2]]);
+        }
+        data.extend(std::iter::repeat_n(0xee, gap));
+    }
+    data.truncate(data.len() - gap);
+    (data, 4 * pairs + gap)
+}
+
+#[test]
+fn yuyv_of_any_size_and_stride_decodes_to_itself() {
+    let mut encoder = Software::new(95).unwrap();
+    for (width, height) in SIZES {
+        for gap in [0, 12] {
+            let size = Size { width, height };
+            let picture = Picture::new(size, 0, 90, 200);
+            // An odd height's last row stands alone, and its chroma with it.
+            let step = if height % 2 == 0 { 10 } else { 0 };
+            let (data, stride) = yuyv(size, gap, [90 - step, 90 + step], [200 - step, 200 + step]);
+            let plane = Plane { data: &data, stride, fd: None, offset: 0 };
+            let frame = RawFrame::new(PixelFormat::Yuyv, size, [plane], 1, MonotonicTime::now());
+            let jpeg = encoder.encode(&frame).unwrap().pieces.concat();
+            assert_shows(&jpeg, &picture, 90, 200);
+            let short = Plane { data: &data[1..], ..plane };
+            let frame = RawFrame::new(PixelFormat::Yuyv, size, [short], 1, MonotonicTime::now());
+            assert!(encoder.encode(&frame).unwrap_err().to_string().contains("truncated YUYV frame: plane 0"));
+        }
+    }
+}
+
+#[test]
+fn turned_pictures_are_those_of_the_turner() {
+    let mut encoder = Software::new(95).unwrap();
+    let mut upright = Software::new(95).unwrap();
+    let mut turner = RawTurner::default();
+    for (width, height) in SIZES {
+        let picture = Picture::new(Size { width, height }, 8, 90, 200);
+        let (uv, stride) = picture.interleaved();
+        let luma = Plane { data: &picture.planes[0], stride: picture.strides[0], fd: None, offset: 0 };
+        let nv12 = [luma, Plane { data: &uv, stride, fd: None, offset: 0 }];
+        let nv12 = RawFrame::new(PixelFormat::Nv12, picture.size, nv12, 1, MonotonicTime::now());
+        for frame in [picture.yuv420(), nv12] {
+            for orientation in crate::encoder::turn::tests::ALL {
+                encoder.set_orientation(orientation);
+                let reference = turner.turn(&frame, orientation).unwrap();
+                let expected = upright.encode(&reference).unwrap();
+                let result = encoder.encode(&frame).unwrap();
+                assert_eq!(result.size, reference.size);
+                assert_eq!(jpeg::inspect(result.pieces[0]).unwrap().size, reference.size);
+                assert!(result.pieces == expected.pieces, "{width}x{height} {orientation}");
+            }
+        }
+    }
+}
+
+#[test]
+fn quality_can_change_between_pictures() {
+    let picture = Picture::new(Size { width: 320, height: 240 }, 0, 100, 100);
+    let mut encoder = Software::new(90).unwrap();
+    let fine = encoder.encode(&picture.yuv420()).unwrap().pieces.concat();
+    encoder.set_quality(30).unwrap();
+    let coarse = encoder.encode(&picture.yuv420()).unwrap().pieces.concat();
+    assert!(coarse.len() < fine.len());
+    assert!(
+        encoder.set_quality(0).is_err() && encoder.set_quality(101).is_err() && encoder.set_quality(u32::MAX).is_err()
+    );
+    assert_eq!(encoder.encode(&picture.yuv420()).unwrap().pieces.concat(), coarse, "a refused quality changes nothing");
+    encoder.set_quality(90).unwrap();
+    assert_eq!(encoder.encode(&picture.yuv420()).unwrap().pieces.concat(), fine);
 }

@@ -1,0 +1,472 @@
+//! A camera spoken to through V4L2 itself: webcams, on machines with or without libcamera.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use v4l2r::bindings::{self, V4L2_CID_HFLIP, V4L2_CID_VFLIP};
+use v4l2r::ioctl::Capabilities;
+
+use super::control::{Control, Kind, Value};
+use super::{
+    BufferIndex, Camera, CameraError, CameraInfo, CameraSummary, Orientation, StreamRequest, choose, plausible,
+};
+use crate::frame::{MonotonicTime, PixelFormat, Plane, PlaneMut, RawFrame, RawFrameMut, Size};
+use crate::v4l2::{
+    self, Dequeued, Device, Format, MemoryType, Payload, PlaneLayout, PlaneMapping, QueueType, V4l2Error, until_zero,
+};
+
+/// The formats we can encode or pass on, best first, as with libcamera.
+const CANDIDATES: [PixelFormat; 4] = [PixelFormat::Mjpeg, PixelFormat::Yuv420, PixelFormat::Nv12, PixelFormat::Yuyv];
+
+/// Capture nodes that are a part of a camera's pipeline, not a camera: libcamera drives them. (The Pi's ISP offers YUYV,
+/// but waits for raw pictures from somebody.)
+const NOT_CAMERAS: [&str; 5] = ["bcm2835-isp", "bcm2835-codec", "unicam", "rp1-cfe", "pispbe"];
+
+/// See the module's text.
+pub struct V4l2Source {
+    device: Device,
+    queue: QueueType,
+    info: CameraInfo,
+    buffers: Vec<Buffer>,
+    errored_frames: u64,
+}
+
+struct Buffer {
+    mapping: PlaneMapping,
+    /// The same as a dma-buf, where the driver exports it.
+    dma_buf: Option<OwnedFd>,
+    /// What it holds, while it is ours.
+    content: Option<Dequeued>,
+}
+
+/// A device that is a camera.
+struct Found {
+    device: Device,
+    queue: QueueType,
+    summary: CameraSummary,
+}
+
+/// The cameras present, with what they offer.
+pub fn list() -> Vec<CameraSummary> {
+    find_all().into_iter().map(|found| found.summary).collect()
+}
+
+fn find_all() -> Vec<Found> {
+    let mut all: Vec<Found> = Vec::new();
+    for path in v4l2::node_paths() {
+        if let Ok(Some(found)) = examine(&path, all.len()) {
+            all.push(found);
+        }
+    }
+    all
+}
+
+/// `None` for a device that is no camera of ours.
+fn examine(path: &Path, index: usize) -> Result<Option<Found>, V4l2Error> {
+    let device = Device::open(path)?;
+    let capability = device.capability()?;
+    let capabilities = capability.device_caps();
+    let queue = if capabilities.contains(Capabilities::VIDEO_CAPTURE) {
+        QueueType::VideoCapture
+    } else if capabilities.contains(Capabilities::VIDEO_CAPTURE_MPLANE) {
+        QueueType::VideoCaptureMplane
+    } else {
+        return Ok(None);
+    };
+    if !capabilities.contains(Capabilities::STREAMING) || NOT_CAMERAS.contains(&capability.driver.as_str()) {
+        return Ok(None);
+    }
+    let offered = device.formats(queue);
+    if !CANDIDATES.iter().any(|format| offered.contains(&v4l2::fourcc(*format))) {
+        return Ok(None);
+    }
+    let formats: Vec<String> = offered.iter().map(ToString::to_string).collect();
+    let id = path.display().to_string();
+    let model = if capability.card.is_empty() { id.clone() } else { capability.card };
+    let summary = CameraSummary { index, id, model, formats: formats.join("; ") };
+    Ok(Some(Found { device, queue, summary }))
+}
+
+impl V4l2Source {
+    /// Opens, configures and starts a camera. `id` is as for libcamera; a path such as `/dev/video2` names a device.
+    ///
+    /// MJPEG is taken where the camera makes it, else YUV420, NV12 or YUYV. A size the camera does not have becomes one
+    /// it has: see [`CameraInfo`].
+    pub fn open(id: &str, request: &StreamRequest) -> Result<Self, CameraError> {
+        let found = if id.trim().starts_with("/dev/") {
+            Self::at(&PathBuf::from(id.trim()))?
+        } else {
+            let mut all = find_all();
+            let summaries: Vec<CameraSummary> = all.iter().map(|found| found.summary.clone()).collect();
+            all.swap_remove(choose(&summaries, id)?)
+        };
+        let Found { device, queue, summary } = found;
+        let CameraSummary { id, model, .. } = summary;
+        let failed = |error: V4l2Error| failed(&id, error);
+
+        let (pixel_format, format) = negotiate(&device, queue, &id, request)?;
+        let size = Size { width: format.width, height: format.height };
+        if size != request.size {
+            log::info!("camera {id} delivers {size} instead of {}", request.size);
+        }
+        let stride = match (pixel_format, format.plane_fmt.first()) {
+            (PixelFormat::Mjpeg, _) | (_, None) => 0,
+            (_, Some(plane)) => plane.bytesperline as usize,
+        };
+        let granted_rate = device.set_frame_rate(queue, request.frame_rate);
+        let turns = turn(&device, request.orientation);
+
+        let count = device.request_buffers(queue, MemoryType::Mmap, request.buffer_count).map_err(failed)?;
+        let mut buffers = Vec::with_capacity(count);
+        for index in 0..count {
+            let mapping = device.map(queue, index).map_err(failed)?;
+            // Only an encoder has a use for it, and not every driver can.
+            let dma_buf = if pixel_format == PixelFormat::Mjpeg { None } else { device.export(queue, index).ok() };
+            device.queue(queue, index, Payload::Empty, None).map_err(failed)?;
+            buffers.push(Buffer { mapping, dma_buf, content: None });
+        }
+        let exported = !buffers.is_empty() && buffers.iter().all(|buffer| buffer.dma_buf.is_some());
+        let info = CameraInfo {
+            source: "v4l2",
+            model,
+            pixel_format,
+            size,
+            stride,
+            frame_rate: request.frame_rate,
+            buffer_count: count,
+            // One that is faster than it was asked to be is thinned.
+            paced: granted_rate.is_some_and(|rate| rate < request.frame_rate * 1.05),
+            dma_buf_offsets: exported.then(|| plane_offsets(pixel_format, stride, size)),
+            turns,
+            id: id.clone(),
+        };
+        device.stream_on(queue).map_err(failed)?;
+        Ok(Self { device, queue, info, buffers, errored_frames: 0 })
+    }
+
+    fn sync(&self, buffer: BufferIndex, flags: u64) -> Result<(), CameraError> {
+        let Some(dma_buf) = self.buffers.get(buffer.0).and_then(|buffer| buffer.dma_buf.as_ref()) else {
+            return Ok(());
+        };
+        match v4l2::dma_buf_sync(dma_buf.as_fd(), flags) {
+            Err(source) if !matches!(source.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)) => {
+                Err(CameraError::Io { id: self.info.id.clone(), call: "DMA_BUF_IOCTL_SYNC", source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn at(path: &Path) -> Result<Found, CameraError> {
+        let id = path.display().to_string();
+        match examine(path, 0) {
+            Ok(Some(found)) => Ok(found),
+            Ok(None) => Err(CameraError::Unsupported {
+                id,
+                wanted: "video".to_owned(),
+                reason: "it is not a V4L2 capture device with MJPG, YU12, NV12 or YUYV".to_owned(),
+            }),
+            Err(error) if error.errno() == libc::ENOENT => {
+                let present: Vec<String> = list().iter().map(ToString::to_string).collect();
+                if present.is_empty() {
+                    return Err(CameraError::NoCamera);
+                }
+                Err(CameraError::NotFound { wanted: id, present: present.join(", ") })
+            }
+            Err(error) => Err(failed(&id, error)),
+        }
+    }
+}
+
+/// An error of the device's as a camera's.
+fn failed(id: &str, error: V4l2Error) -> CameraError {
+    let id = id.to_owned();
+    match error.errno() {
+        libc::EBUSY => CameraError::Busy { id },
+        libc::ENODEV | libc::ENXIO => CameraError::Disconnected { id },
+        _ => CameraError::Io { id, call: error.call, source: error.source },
+    }
+}
+
+/// The first format of ours that the driver really grants, with the size it makes of ours.
+fn negotiate(
+    device: &Device,
+    queue: QueueType,
+    id: &str,
+    request: &StreamRequest,
+) -> Result<(PixelFormat, Format), CameraError> {
+    let offered = device.formats(queue);
+    let mut reasons = Vec::new();
+    for candidate in CANDIDATES {
+        let fourcc = v4l2::fourcc(candidate);
+        if !offered.contains(&fourcc) {
+            continue;
+        }
+        let wanted = Format {
+            width: request.size.width,
+            height: request.size.height,
+            pixelformat: fourcc,
+            plane_fmt: vec![PlaneLayout::default()],
+        };
+        let granted = device.set_format(queue, &wanted).map_err(|error| failed(id, error))?;
+        let size = Size { width: granted.width, height: granted.height };
+        let Some(plane) = granted.plane_fmt.first() else { continue };
+        let (stride, length) = (plane.bytesperline as usize, plane.sizeimage as usize);
+        let last = candidate.planes(size).len().saturating_sub(1);
+        let fits = candidate.planes(size).enumerate().all(|(number, (row_bytes, rows))| {
+            let own = plane_stride(candidate, number, stride);
+            let end = plane_offsets(candidate, stride, size)[number] + own * rows.saturating_sub(1) + row_bytes;
+            own >= row_bytes && (number != last || end <= length)
+        });
+        if granted.pixelformat != fourcc || size.width == 0 || size.height == 0 {
+            reasons.push(format!("{candidate} becomes {}", granted.pixelformat));
+        } else if !fits {
+            reasons.push(format!("{candidate} {size} with stride {stride} does not fit {length} bytes"));
+        } else {
+            return Ok((candidate, granted));
+        }
+    }
+    let offered: Vec<String> = offered.iter().map(ToString::to_string).collect();
+    Err(CameraError::Unsupported {
+        id: id.to_owned(),
+        wanted: format!("MJPG, YU12, NV12 or YUYV at {}", request.size),
+        reason: format!("it offers {}; {}", offered.join(", "), reasons.join(", ")),
+    })
+}
+
+/// Where the planes begin in a buffer: one behind the other (the kernel's pixfmt-yuv-planar.rst).
+fn plane_offsets(format: PixelFormat, stride: usize, size: Size) -> [usize; 3] {
+    let (luma, half) = (stride * size.height as usize, stride / 2 * size.height.div_ceil(2) as usize);
+    match format {
+        PixelFormat::Yuv420 => [0, luma, luma + half],
+        PixelFormat::Nv12 => [0, luma, 0],
+        PixelFormat::Yuyv | PixelFormat::Mjpeg => [0; 3],
+    }
+}
+
+fn plane_stride(format: PixelFormat, number: usize, stride: usize) -> usize {
+    if format == PixelFormat::Yuv420 && number > 0 { stride / 2 } else { stride }
+}
+
+/// Has the driver turn the picture, where it has the controls. True if it does as asked.
+fn turn(device: &Device, orientation: Orientation) -> bool {
+    let (horizontal, vertical) = match orientation {
+        Orientation::MirrorHorizontal => (1, 0),
+        Orientation::MirrorVertical => (0, 1),
+        Orientation::Rotate180 => (1, 1),
+        // Also taken back where an earlier program left it.
+        Orientation::Rotate0 | Orientation::Rotate90 | Orientation::Rotate270 => (0, 0),
+    };
+    let set = |id, value| match device.set_control(id, value, false) {
+        Ok(()) => device.control(id, false).is_ok_and(|now| now == value),
+        // A control that is not there is as good as one that is off.
+        Err(_) => value == 0,
+    };
+    let done = set(V4L2_CID_HFLIP, horizontal) & set(V4L2_CID_VFLIP, vertical);
+    if !done {
+        // All or nothing: the rest of the program turns it.
+        set(V4L2_CID_HFLIP, 0);
+        set(V4L2_CID_VFLIP, 0);
+    }
+    done && !orientation.transposes()
+}
+
+impl Camera for V4l2Source {
+    fn info(&self) -> &CameraInfo {
+        &self.info
+    }
+
+    fn acquire(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<Option<BufferIndex>, CameraError> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let done =
+                self.device.dequeue(self.queue, MemoryType::Mmap).map_err(|error| failed(&self.info.id, error))?;
+            if let Some(done) = done {
+                let Some(buffer) = self.buffers.get_mut(done.index) else { continue };
+                let empty = done.bytes_used == 0 && self.info.pixel_format == PixelFormat::Mjpeg;
+                if done.has_error || empty {
+                    self.errored_frames += 1;
+                    self.queue(BufferIndex(done.index))?;
+                    if Instant::now() >= deadline {
+                        return Ok(None);
+                    }
+                    continue;
+                }
+                let stamp = done.timestamp.since(MonotonicTime::from_nanos(0)).as_nanos() as u64;
+                let timestamp = plausible(stamp, MonotonicTime::now());
+                buffer.content = Some(Dequeued { timestamp, ..done });
+                return Ok(Some(BufferIndex(done.index)));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            let (ours, other) = v4l2::wait(Some(self.device.as_fd()), also, left);
+            if ours & (libc::POLLERR | libc::POLLHUP) != 0 && ours & libc::POLLIN == 0 {
+                // Either it is gone, which the next call tells, or all its buffers are with us.
+                std::thread::sleep(left.min(Duration::from_millis(5)));
+            }
+            if other != 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn view(&self, buffer: BufferIndex) -> RawFrame<'_> {
+        let (format, size, stride) = (self.info.pixel_format, self.info.size, self.info.stride);
+        let held = self.buffers.get(buffer.0).and_then(|buffer| Some((buffer, buffer.content?)));
+        let planes = held.into_iter().flat_map(|(buffer, content)| {
+            let fd = buffer.dma_buf.as_ref().map(AsFd::as_fd);
+            let used = content.bytes_used.min(buffer.mapping.len());
+            let offsets = plane_offsets(format, stride, size);
+            // Drivers that leave bytes_used at 0 for raw pictures mean all of it.
+            let used = if used == 0 { buffer.mapping.len() } else { used };
+            let count = format.planes(size).len().max(1);
+            (0..count).map(move |number| {
+                let end = if number + 1 < count { offsets[number + 1].min(used) } else { used };
+                let data = buffer.mapping.get(offsets[number]..end).unwrap_or_default();
+                Plane { data, stride: plane_stride(format, number, stride), fd, offset: offsets[number] }
+            })
+        });
+        let (sequence, captured_at) = held
+            .map_or((0, MonotonicTime::from_nanos(0)), |(_, content)| (u64::from(content.sequence), content.timestamp));
+        RawFrame::new(format, size, planes, sequence, captured_at)
+    }
+
+    fn view_mut(&mut self, buffer: BufferIndex) -> Option<RawFrameMut<'_>> {
+        let (format, size, stride) = (self.info.pixel_format, self.info.size, self.info.stride);
+        let buffer = self.buffers.get_mut(buffer.0).filter(|buffer| buffer.content.is_some())?;
+        let offsets = plane_offsets(format, stride, size);
+        let mut planes = [const { None }; 3];
+        let mut rest: &mut [u8] = &mut buffer.mapping;
+        let mut at = 0;
+        let count = format.planes(size).len();
+        for (number, to) in planes.iter_mut().enumerate().take(count) {
+            let length = if number + 1 < count { offsets[number + 1] - at } else { rest.len() };
+            let (data, behind) = std::mem::take(&mut rest).split_at_mut_checked(length)?;
+            *to = Some(PlaneMut { data, stride: plane_stride(format, number, stride) });
+            rest = behind;
+            at += length;
+        }
+        Some(RawFrameMut { pixel_format: format, size, planes })
+    }
+
+    fn begin_cpu_access(&mut self, buffer: BufferIndex, writes: bool) -> Result<(), CameraError> {
+        // The kernel sees to reading when a buffer is taken from the queue; what is written is for another device.
+        if writes { self.sync(buffer, v4l2::SYNC_START_WRITE) } else { Ok(()) }
+    }
+
+    fn end_cpu_access(&mut self, buffer: BufferIndex, writes: bool) -> Result<(), CameraError> {
+        if writes { self.sync(buffer, v4l2::SYNC_END_WRITE) } else { Ok(()) }
+    }
+
+    fn queue(&mut self, buffer: BufferIndex) -> Result<(), CameraError> {
+        if let Some(buffer) = self.buffers.get_mut(buffer.0) {
+            buffer.content = None;
+        }
+        self.device.queue(self.queue, buffer.0, Payload::Empty, None).map_err(|error| failed(&self.info.id, error))
+    }
+
+    fn errored_frames(&self) -> u64 {
+        self.errored_frames
+    }
+
+    fn controls(&mut self) -> Result<Vec<Control>, CameraError> {
+        Ok(self.device.controls().iter().filter_map(|raw| describe(&self.device, raw)).collect())
+    }
+
+    fn set_controls(&mut self, values: &[(Control, Value)]) -> Result<(), CameraError> {
+        for (control, value) in values {
+            let number = match value {
+                Value::Bool(value) => i64::from(*value),
+                Value::Integer(value) => *value,
+                _ => 0,
+            };
+            let is_wide = self.device.query_control(control.id).is_some_and(|raw| raw.type_ == TYPE_INTEGER64);
+            self.device.set_control(control.id, number, is_wide).map_err(|error| CameraError::Control {
+                id: self.info.id.clone(),
+                what: format!("{} {value}", control.name),
+                source: error.source,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for V4l2Source {
+    fn drop(&mut self) {
+        // Closing does the same; a device that was unplugged refuses both.
+        if let Err(error) = self.device.stream_off(self.queue) {
+            log::debug!("{error}");
+        }
+        log::debug!("closed {} (descriptor {})", self.info.id, self.device.as_fd().as_raw_fd());
+    }
+}
+
+const TYPE_INTEGER64: u32 = bindings::v4l2_ctrl_type_V4L2_CTRL_TYPE_INTEGER64;
+
+/// A control in our terms; `None` for headings, disabled ones and types without a number.
+fn describe(device: &Device, raw: &bindings::v4l2_query_ext_ctrl) -> Option<Control> {
+    // Turning the picture is a setting of ours.
+    if raw.flags & bindings::V4L2_CTRL_FLAG_DISABLED != 0 || [V4L2_CID_HFLIP, V4L2_CID_VFLIP].contains(&raw.id) {
+        return None;
+    }
+    let kind = match raw.type_ {
+        bindings::v4l2_ctrl_type_V4L2_CTRL_TYPE_BOOLEAN => Kind::Boolean,
+        bindings::v4l2_ctrl_type_V4L2_CTRL_TYPE_MENU | bindings::v4l2_ctrl_type_V4L2_CTRL_TYPE_INTEGER_MENU => {
+            Kind::Enum
+        }
+        bindings::v4l2_ctrl_type_V4L2_CTRL_TYPE_BUTTON => Kind::Button,
+        bindings::v4l2_ctrl_type_V4L2_CTRL_TYPE_INTEGER
+        | bindings::v4l2_ctrl_type_V4L2_CTRL_TYPE_BITMASK
+        | TYPE_INTEGER64 => Kind::Integer,
+        _ => return None,
+    };
+    if raw.nr_of_dims != 0 {
+        return None;
+    }
+    let options = if kind == Kind::Enum {
+        let is_integer = raw.type_ == bindings::v4l2_ctrl_type_V4L2_CTRL_TYPE_INTEGER_MENU;
+        // A menu of more is a driver's mistake.
+        (raw.minimum.max(0)..=raw.maximum.min(255))
+            .filter_map(|index| Some((index, device.menu_entry(raw.id, index as u32, is_integer)?)))
+            .collect()
+    } else {
+        Vec::new()
+    };
+    let typed = |number: i64| match kind {
+        Kind::Boolean => Value::Bool(number != 0),
+        _ => Value::Integer(number),
+    };
+    let has_range = kind == Kind::Integer;
+    let has_value = kind != Kind::Button && raw.flags & bindings::V4L2_CTRL_FLAG_WRITE_ONLY == 0;
+    let value = if has_value { device.control(raw.id, raw.type_ == TYPE_INTEGER64).ok().map(typed) } else { None };
+    let name: Vec<u8> = raw.name.iter().map(|&c| c as u8).collect();
+    Some(Control {
+        id: raw.id,
+        name: until_zero(&name),
+        kind,
+        array: None,
+        min: has_range.then(|| typed(raw.minimum)),
+        max: has_range.then(|| typed(raw.maximum)),
+        step: if has_range { raw.step } else { 1 },
+        default: (kind != Kind::Button).then(|| typed(raw.default_value)),
+        value,
+        options,
+        read_only: raw.flags & bindings::V4L2_CTRL_FLAG_READ_ONLY != 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn planes_lie_one_behind_the_other() {
+        let size = Size { width: 641, height: 479 };
+        assert_eq!(plane_offsets(PixelFormat::Yuv420, 704, size), [0, 704 * 479, 704 * 479 + 352 * 240]);
+        assert_eq!(plane_offsets(PixelFormat::Nv12, 704, size), [0, 704 * 479, 0]);
+        assert_eq!(plane_offsets(PixelFormat::Yuyv, 1408, size), [0; 3]);
+        assert_eq!((plane_stride(PixelFormat::Yuv420, 1, 704), plane_stride(PixelFormat::Nv12, 1, 704)), (352, 704));
+    }
+}

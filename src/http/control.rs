@@ -1,0 +1,213 @@
+//! What changes things while the program runs: the camera's controls, and the settings.
+
+use actix_web::http::header;
+use actix_web::http::{Method, StatusCode};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::{Map, Value as Json, json};
+use tokio::sync::oneshot;
+
+use super::Context;
+use crate::camera::control::{Control, Value};
+use crate::settings::{Change, ChangeError, Command, Settings};
+
+/// How long the capture thread may take to answer: a camera that is stopped has to start first.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(8);
+/// Said with every answer, as it is easily forgotten.
+const LASTS: &str = "until restart";
+
+/// `/api/v1/controls`.
+pub async fn controls(context: web::Data<Context>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
+    if let Some(refusal) = foreign(&request) {
+        return refusal;
+    }
+    let changes = [Method::PATCH, Method::DELETE].contains(request.method());
+    let mut changed: Vec<String> = Vec::new();
+    let result = if request.method() == Method::PATCH {
+        let values: Map<String, Json> = match parse(&body) {
+            Ok(values) => values,
+            Err(answer) => return answer,
+        };
+        changed.extend(values.keys().cloned());
+        ask(&context, |answer| Command::SetControls(values, answer)).await
+    } else if request.method() == Method::DELETE {
+        ask(&context, Command::ResetControls).await
+    } else {
+        ask(&context, Command::GetControls).await
+    };
+    match result {
+        Err(answer) => answer,
+        Ok(controls) => {
+            let mut document = json!({
+                "controls": controls.iter().map(Control::to_json).collect::<Vec<_>>(),
+                "lasts": LASTS,
+            });
+            if changes {
+                document["to_keep"] = json!(to_keep(&controls, &changed));
+            }
+            answer(StatusCode::OK, &document)
+        }
+    }
+}
+
+/// `/api/v1/settings`.
+pub async fn settings(context: web::Data<Context>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
+    if let Some(refusal) = foreign(&request) {
+        return refusal;
+    }
+    if request.method() != Method::PATCH {
+        return answer(StatusCode::OK, &document(&context.shared.settings()));
+    }
+    let change: Change = match parse(&body) {
+        Ok(change) => change,
+        Err(answer) => return answer,
+    };
+    match ask(&context, |answer| Command::Change(change, answer)).await {
+        Err(answer) => answer,
+        Ok(settings) => {
+            let mut document = document(&settings);
+            if let Some(pipeline) = context.shared.pipeline() {
+                // A camera may deliver another size or rate than it was asked for.
+                document["camera"] = json!({
+                    "width": pipeline.camera.size.width,
+                    "height": pipeline.camera.size.height,
+                    "frame_rate": pipeline.camera.frame_rate,
+                });
+            }
+            document["to_keep"] = json!(format!(
+                "camera:\n  resolution: {}\n  frame_rate: {}\n  orientation: {}\nencoder:\n  quality: {}\n",
+                settings.resolution.size(),
+                settings.frame_rate.get(),
+                settings.orientation,
+                settings.quality.get(),
+            ));
+            answer(StatusCode::OK, &document)
+        }
+    }
+}
+
+fn document(settings: &Settings) -> Json {
+    let mut document = json!(settings);
+    document["lasts"] = json!(LASTS);
+    document
+}
+
+/// What to write into pinhole.yaml for the controls just set.
+fn to_keep(controls: &[Control], changed: &[String]) -> String {
+    let mut text = "camera:\n  controls:\n".to_owned();
+    for name in changed {
+        let control = crate::camera::control::find(controls, name);
+        if let Some((control, value)) = control.and_then(|control| Some((control, control.value.as_ref()?))) {
+            text.push_str(&format!("    {}: {}\n", json!(control.name), value.to_json()));
+        }
+    }
+    text
+}
+
+/// Asks the capture thread, with the camera running.
+async fn ask<T>(
+    context: &Context,
+    command: impl FnOnce(oneshot::Sender<Result<T, ChangeError>>) -> Command,
+) -> Result<T, HttpResponse> {
+    // First the demand: a stopped camera starts, and the question finds it open.
+    let _demand = context.shared.hub.demand();
+    let (sender, receiver) = oneshot::channel();
+    context.shared.mailbox.send(command(sender));
+    let mut shutdown = context.shutdown.clone();
+    let result = tokio::select! {
+        result = receiver => result.ok(),
+        () = actix_rt::time::sleep(PATIENCE) => None,
+        () = shutdown.requested() => None,
+    };
+    match result {
+        Some(Ok(value)) => Ok(value),
+        Some(Err(ChangeError::Refused(refusal))) => {
+            let bound = |bound: &Option<Value>| bound.as_ref().map_or(Json::Null, Value::to_json);
+            Err(answer(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                &json!({
+                    "error": refusal.reason,
+                    "control": refusal.control,
+                    "value": refusal.value,
+                    "min": bound(&refusal.min),
+                    "max": bound(&refusal.max),
+                }),
+            ))
+        }
+        Some(Err(ChangeError::Failed(reason))) => Err(failure(StatusCode::UNPROCESSABLE_ENTITY, &reason)),
+        Some(Err(ChangeError::NoCamera(reason))) => {
+            Err(failure(StatusCode::SERVICE_UNAVAILABLE, &format!("there is no camera: {reason}")))
+        }
+        None => Err(failure(StatusCode::SERVICE_UNAVAILABLE, "the camera does not answer")),
+    }
+}
+
+/// The body as JSON.
+fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, HttpResponse> {
+    serde_json::from_slice(body).map_err(|error| {
+        let (status, what) = match error.classify() {
+            serde_json::error::Category::Data => (StatusCode::UNPROCESSABLE_ENTITY, "the body cannot be used"),
+            _ => (StatusCode::BAD_REQUEST, "the body is not JSON"),
+        };
+        failure(status, &format!("{what}: {error}"))
+    })
+}
+
+fn failure(status: StatusCode, reason: &str) -> HttpResponse {
+    answer(status, &json!({ "error": reason }))
+}
+
+fn answer(status: StatusCode, document: &Json) -> HttpResponse {
+    HttpResponse::build(status).insert_header((header::CACHE_CONTROL, "no-store")).json(document)
+}
+
+/// A refusal of what a page of another origin asks for. A program that is no browser sends no `Origin`.
+fn foreign(request: &HttpRequest) -> Option<HttpResponse> {
+    if !is_foreign(
+        request.headers().get(header::ORIGIN).map(header::HeaderValue::as_bytes),
+        request.headers().get("sec-fetch-site").map(header::HeaderValue::as_bytes),
+        request.connection_info().host().as_bytes(),
+    ) {
+        return None;
+    }
+    Some(failure(StatusCode::FORBIDDEN, "pages of other origins may not use this: open the camera's own page"))
+}
+
+fn is_foreign(origin: Option<&[u8]>, site: Option<&[u8]>, host: &[u8]) -> bool {
+    if site.is_some_and(|site| !matches!(site, b"same-origin" | b"none")) {
+        return true;
+    }
+    let Some(origin) = origin else { return false };
+    let authority = origin.windows(3).position(|w| w == b"://").map_or(&b""[..], |at| &origin[at + 3..]);
+    let plain = |authority: &[u8]| -> Vec<u8> {
+        let lower = authority.to_ascii_lowercase();
+        // Browsers leave the usual port out of one and proxies put it into the other.
+        lower.strip_suffix(b":80").unwrap_or(&lower).to_vec()
+    };
+    authority.is_empty() || plain(authority) != plain(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_origins_are_told_apart() {
+        for (origin, site, host, foreign) in [
+            (None, None, "pinhole.local", false),
+            (Some("http://pinhole.local"), None, "pinhole.local", false),
+            (Some("http://PINHOLE.local"), Some("same-origin"), "pinhole.local:80", false),
+            (Some("http://[::1]:8080"), None, "[::1]:8080", false),
+            (Some("http://pinhole.local:8080"), None, "pinhole.local", true),
+            (Some("http://evil.example"), None, "pinhole.local", true),
+            (Some("http://pinhole.local.evil.example"), None, "pinhole.local", true),
+            (Some("null"), None, "pinhole.local", true),
+            (Some(""), None, "", true),
+            (None, Some("cross-site"), "pinhole.local", true),
+            (Some("http://pinhole.local"), Some("same-site"), "pinhole.local", true),
+            (None, Some("none"), "pinhole.local", false),
+        ] {
+            let bytes = |text: Option<&'static str>| text.map(str::as_bytes);
+            assert_eq!(is_foreign(bytes(origin), bytes(site), host.as_bytes()), foreign, "{origin:?} {site:?} {host}");
+        }
+    }
+}
