@@ -152,7 +152,7 @@ class Machine(Process):
             return False
 
     def video_devices(self) -> int:
-        return int(self.run("ls /dev | grep -c '^video' || true"))
+        return int(self.run("ls /dev 2>/dev/null | grep -c '^video' || true"))
 
     def clock_offset(self) -> float:
         """What to add to the host's time to get the machine's; off by at most half an exchange."""
@@ -210,6 +210,7 @@ class Viewer:
         return self
 
     def __exit__(self, *_):
+        self.file.close()
         self.socket.close()
 
 
