@@ -74,15 +74,18 @@ fn turn(criterion: &mut Criterion) {
     let jpeg = jpeg_720p();
     let plane = Plane { data: &jpeg, stride: 0, fd: None, offset: 0 };
     let mjpeg = RawFrame::new(PixelFormat::Mjpeg, HD, [plane], 1, MonotonicTime::now());
-    let yuyv: Vec<u8> = (0..2 * HD.width * HD.height).map(|i| (i % 2560 / 9 + i / 2560 / 3) as u8).collect();
-    let plane = Plane { data: &yuyv, stride: 2560, fd: None, offset: 0 };
-    let raw = RawFrame::new(PixelFormat::Yuyv, HD, [plane], 1, MonotonicTime::now());
+    let bytes: Vec<u8> = (0..2 * HD.width * HD.height).map(|i| (i % 2560 / 9 + i / 2560 / 3) as u8).collect();
+    let plane = |stride| Plane { data: &bytes, stride, fd: None, offset: 0 };
     let mut group = criterion.benchmark_group("turn, 1280x720");
     for orientation in [Orientation::Rotate180, Orientation::Rotate90] {
-        let mut turner = RawTurner::default();
-        group.bench_function(format!("YUYV, {orientation}"), |b| {
-            b.iter(|| turner.turn(&raw, orientation).expect("a picture").size);
-        });
+        for (format, strides) in [(PixelFormat::Yuyv, &[2560][..]), (PixelFormat::Yuv420, &[1280, 640, 640])] {
+            let planes = strides.iter().map(|stride| plane(*stride));
+            let raw = RawFrame::new(format, HD, planes, 1, MonotonicTime::now());
+            let mut turner = RawTurner::default();
+            group.bench_function(format!("{format}, {orientation}"), |b| {
+                b.iter(|| turner.turn(&raw, orientation).expect("a picture").size);
+            });
+        }
         let mut turner = JpegTurner::new().expect("a turner");
         group.bench_function(format!("JPEG, {orientation}"), |b| {
             b.iter(|| turner.turn(&[&jpeg], orientation).expect("a picture").1);

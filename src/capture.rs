@@ -503,7 +503,8 @@ impl<'a> Capture<'a> {
             return Ok(false);
         }
         let draws = open.overlay.is_some() && !open.choice.draws();
-        let touches = draws || open.choice.reads_frames();
+        let reads = open.choice.reads_frames();
+        let touches = draws || reads;
         if touches {
             open.camera.begin_cpu_access(buffer, draws)?;
         }
@@ -514,6 +515,11 @@ impl<'a> Capture<'a> {
         }
         if let Some(load) = &mut open.load {
             load.note(start, start.elapsed());
+        }
+        if open.choice.reads_frames() != reads {
+            // The kernel refused the camera's first dma-buf.
+            open.choice.renew_reason();
+            self.tell_encoder(&open.choice);
         }
         match result? {
             Outcome::Published => {
@@ -541,16 +547,16 @@ impl<'a> Capture<'a> {
         let start = MonotonicTime::now();
         match &mut choice.engine {
             Engine::Immediate(encoder) => {
-                let encoded = encoder.encode(&raw)?;
-                self.publish(&encoded, turner.as_mut(), raw.captured_at, start, settled)?;
+                let picture = encoder.encode(&raw)?;
+                self.publish(&picture, turner, raw.captured_at, start, settled)?;
             }
             Engine::Reencode(encoder, orientation) => {
                 encoder.decode(&raw)?;
                 if let Some(overlay) = overlay {
                     overlay.draw(&mut encoder.planes_mut(), raw.captured_at.to_system_time());
                 }
-                let encoded = encoder.encode(*orientation)?;
-                self.publish(&encoded, None, raw.captured_at, start, settled)?;
+                let picture = encoder.encode(*orientation)?;
+                self.publish(&picture, &mut None, raw.captured_at, start, settled)?;
             }
             Engine::Queued(encoder) => return Ok(Outcome::Submitted(encoder.submit(&raw, buffer)?)),
         }
@@ -579,8 +585,8 @@ impl<'a> Capture<'a> {
                 Some(Event::Encoded { result, captured_at, submitted_at }) => {
                     got_something = true;
                     match result {
-                        Ok(encoded) if wanted => {
-                            self.publish(&encoded, turner.as_mut(), captured_at, submitted_at, settled).err()
+                        Ok(picture) if wanted => {
+                            self.publish(&picture, turner, captured_at, submitted_at, settled).err()
                         }
                         // Nobody watches any more.
                         Ok(_) => None,
@@ -612,16 +618,16 @@ impl<'a> Capture<'a> {
     /// Hands one JPEG to the hub, turned if that is left to be done.
     fn publish(
         &mut self,
-        encoded: &Encoded<'_>,
-        turner: Option<&mut (JpegTurner, Orientation)>,
+        picture: &Encoded<'_>,
+        turner: &mut Option<(JpegTurner, Orientation)>,
         captured_at: MonotonicTime,
         start: MonotonicTime,
         settled: bool,
     ) -> Result<(), EncodeError> {
         let (mut frame, size) = match turner {
-            None => (self.pool.assemble(&encoded.pieces, encoded.size, captured_at), encoded.size),
+            None => (self.pool.assemble(&picture.pieces, picture.size, captured_at), picture.size),
             Some((turner, orientation)) => {
-                let (jpeg, size) = turner.turn(&encoded.pieces, *orientation)?;
+                let (jpeg, size) = turner.turn(&picture.pieces, *orientation)?;
                 (self.pool.assemble(&[jpeg], size, captured_at), size)
             }
         };
@@ -691,15 +697,21 @@ impl<'a> Capture<'a> {
         (open.damaged, open.storm) = (0, 0);
         // The camera is not to blame for the pause.
         open.last_good = Instant::now();
+        self.tell_encoder(&open.choice);
+        None
+    }
+
+    /// Puts another encoder, or another way of it, into the status.
+    fn tell_encoder(&self, choice: &Choice) {
         self.shared.change_pipeline(|pipeline| {
-            pipeline.encoder = open.choice.kind();
-            pipeline.encoder_reason.clone_from(&open.choice.reason);
-            pipeline.hardware = open.choice.hardware();
-            if open.choice.turns() && pipeline.turned_by == Some("jpeg") {
+            pipeline.encoder = choice.kind();
+            pipeline.encoder_reason.clone_from(&choice.reason);
+            pipeline.hardware = choice.hardware();
+            pipeline.rate_limit = None;
+            if choice.turns() && pipeline.turned_by == Some("jpeg") {
                 pipeline.turned_by = Some("encoder");
             }
         });
-        None
     }
 
     /// Tells of the software encoder's limit, and where it stands in for the hardware and is too slow, asks the camera for

@@ -68,7 +68,7 @@ impl Change {
 pub enum ChangeError {
     /// A control's value is wrong.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] Box<Refusal>),
     /// The camera refused.
     #[error("{0}")]
     Failed(String),

@@ -266,7 +266,7 @@ impl Device {
             let since = timestamp.since(MonotonicTime::from_nanos(0));
             // On the Pi both are 32 bits wide, elsewhere 64; CLOCK_MONOTONIC fits for 68 years.
             raw.timestamp.tv_sec = since.as_secs() as _;
-            raw.timestamp.tv_usec = since.subsec_micros() as _;
+            raw.timestamp.tv_usec = (since.subsec_micros() as i32).into();
             raw.flags = bindings::V4L2_BUF_FLAG_TIMESTAMP_COPY;
         }
         if let Some(planes) = &mut buffer.1 {
@@ -283,16 +283,11 @@ impl Device {
         }
         // A length of 0 means all of a dma-buf (vb2's __prepare_dmabuf).
         let raw: *mut bindings::v4l2_buffer = buffer.as_mut();
-        self.raw_call("VIDIOC_QBUF", VIDIOC_QBUF, raw)
+        self.raw_call(VIDIOC_QBUF, raw).map_err(|error| self.error("VIDIOC_QBUF", error))
     }
 
     /// A call that neither v4l2r's types nor its functions fit.
-    fn raw_call(
-        &self,
-        name: &'static str,
-        request: libc::Ioctl,
-        buffer: *mut bindings::v4l2_buffer,
-    ) -> Result<(), V4l2Error> {
+    fn raw_call(&self, request: libc::Ioctl, buffer: *mut bindings::v4l2_buffer) -> io::Result<()> {
         loop {
             // SAFETY: both requests read and write this struct, with its planes where it has any; the callers keep both.
             if unsafe { libc::ioctl(self.file.as_raw_fd(), request, buffer) } == 0 {
@@ -300,7 +295,7 @@ impl Device {
             }
             let error = io::Error::last_os_error();
             if error.raw_os_error() != Some(libc::EINTR) {
-                return Err(self.error(name, error));
+                return Err(error);
             }
         }
     }
@@ -314,8 +309,10 @@ impl Device {
         let mut buffer = UncheckedV4l2Buffer::new_for_querybuf(queue, None);
         buffer.0.memory = memory as u32;
         let raw: *mut bindings::v4l2_buffer = buffer.as_mut();
-        if let Err(error) = self.raw_call("VIDIOC_DQBUF", VIDIOC_DQBUF, raw) {
-            return if error.errno() == libc::EAGAIN { Ok(None) } else { Err(error) };
+        match self.raw_call(VIDIOC_DQBUF, raw) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return Ok(None),
+            Err(error) => return Err(self.error("VIDIOC_DQBUF", error)),
         }
         let raw = &buffer.0;
         let flags = BufferFlags::from_bits_truncate(raw.flags);
@@ -482,7 +479,7 @@ pub fn wait(first: Option<BorrowedFd<'_>>, second: Option<BorrowedFd<'_>>, timeo
         revents: 0,
     };
     let mut entries = [entry(first), entry(second)];
-    let since_zero = libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos() as _ };
+    let since_zero = libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: (timeout.subsec_nanos() as i32).into() };
     // SAFETY: two initialised entries and a time that outlive the call; no signal mask.
     let result = unsafe { libc::ppoll(entries.as_mut_ptr(), 2, &raw const since_zero, std::ptr::null()) };
     if result <= 0 {

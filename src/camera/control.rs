@@ -188,26 +188,26 @@ pub fn find<'a>(controls: &'a [Control], name: &str) -> Option<&'a Control> {
 pub fn check_all<'a>(
     controls: &'a [Control],
     wanted: &serde_json::Map<String, Json>,
-) -> Result<Vec<(&'a Control, Value)>, Refusal> {
+) -> Result<Vec<(&'a Control, Value)>, Box<Refusal>> {
     wanted
         .iter()
-        .map(|(name, json)| match find(controls, name) {
-            Some(control) => Ok((control, control.check(name, json)?)),
-            None => {
-                let names: Vec<&str> = controls.iter().map(|control| control.name.as_str()).collect();
-                let nearest = names
-                    .iter()
-                    .map(|known| (strsim::damerau_levenshtein(&known.to_lowercase(), &name.to_lowercase()), known))
-                    .min()
-                    .filter(|(distance, known)| *distance <= known.len().div_ceil(2));
-                let remedy = match nearest {
-                    Some((_, nearest)) => format!("did you mean {nearest}?"),
-                    None if names.is_empty() => "it has none".to_owned(),
-                    None => format!("it has {}", names.join(", ")),
-                };
-                let reason = format!("the camera has no control {name:?}: {remedy}");
-                Err(Refusal { control: name.clone(), value: json.clone(), reason, min: None, max: None })
+        .map(|(name, json)| {
+            if let Some(control) = find(controls, name) {
+                return Ok((control, control.check(name, json)?));
             }
+            let names: Vec<&str> = controls.iter().map(|control| control.name.as_str()).collect();
+            let nearest = names
+                .iter()
+                .map(|known| (strsim::damerau_levenshtein(&known.to_lowercase(), &name.to_lowercase()), known))
+                .min()
+                .filter(|(distance, known)| *distance <= known.len().div_ceil(2));
+            let remedy = match nearest {
+                Some((_, nearest)) => format!("did you mean {nearest}?"),
+                None if names.is_empty() => "it has none".to_owned(),
+                None => format!("it has {}", names.join(", ")),
+            };
+            let reason = format!("the camera has no control {name:?}: {remedy}");
+            Err(Box::new(Refusal { control: name.clone(), value: json.clone(), reason, min: None, max: None }))
         })
         .collect()
 }
@@ -248,13 +248,15 @@ impl Control {
     ///
     /// # Errors
     /// A value of another type, or out of range.
-    pub fn check(&self, name: &str, json: &Json) -> Result<Value, Refusal> {
-        let refuse = |reason: String| Refusal {
-            control: name.to_owned(),
-            value: json.clone(),
-            reason: format!("control {} {reason}", self.name),
-            min: self.min.clone(),
-            max: self.max.clone(),
+    pub fn check(&self, name: &str, json: &Json) -> Result<Value, Box<Refusal>> {
+        let refuse = |reason: String| {
+            Box::new(Refusal {
+                control: name.to_owned(),
+                value: json.clone(),
+                reason: format!("control {} {reason}", self.name),
+                min: self.min.clone(),
+                max: self.max.clone(),
+            })
         };
         if self.read_only {
             return Err(refuse("can only be read".to_owned()));

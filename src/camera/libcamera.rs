@@ -533,7 +533,7 @@ impl Camera for LibcameraSource {
                 .slots
                 .iter()
                 .filter_map(|slot| slot.request.as_ref())
-                .flat_map(|request| request.metadata())
+                .flat_map(Request::metadata)
                 .find_map(|(id, value)| (id == control.id).then(|| from_libcamera(&value)).flatten());
             let set = self.set_values.iter().find(|(id, _)| *id == control.id).map(|(_, value)| value.clone());
             control.value = reported.or(set).or_else(|| control.default.clone());

@@ -177,7 +177,7 @@ impl std::fmt::Debug for Choice {
 impl Choice {
     /// No encoder: what is in place while one is replaced by another.
     pub fn none() -> Self {
-        Self { engine: Engine::Immediate(Box::new(Passthrough::default())), reason: String::new(), is_fallback: false }
+        Self { engine: Engine::Immediate(Box::<Passthrough>::default()), reason: String::new(), is_fallback: false }
     }
 
     /// The configuration's word for the encoder.
@@ -209,6 +209,13 @@ impl Choice {
         match &self.engine {
             Engine::Immediate(_) | Engine::Reencode(..) => true,
             Engine::Queued(encoder) => encoder.reads_frames(),
+        }
+    }
+
+    /// Says anew how the hardware encoder gets its frames.
+    pub fn renew_reason(&mut self) {
+        if let Engine::Queued(encoder) = &self.engine {
+            self.reason = encoder.describe();
         }
     }
 
@@ -334,9 +341,9 @@ pub fn choose(
             reason: "the camera delivers MJPEG, which is decoded to draw on it".to_owned(),
             is_fallback: false,
         }),
-        (Auto, PixelFormat::Mjpeg) => Ok(immediate(Box::new(Passthrough::default()), "the camera delivers MJPEG")),
+        (Auto, PixelFormat::Mjpeg) => Ok(immediate(Box::<Passthrough>::default(), "the camera delivers MJPEG")),
         (ConfiguredPassthrough, PixelFormat::Mjpeg) => {
-            Ok(immediate(Box::new(Passthrough::default()), "encoder.kind is passthrough"))
+            Ok(immediate(Box::<Passthrough>::default(), "encoder.kind is passthrough"))
         }
         (ConfiguredPassthrough, format) => Err(EncodeError::WrongFormat {
             encoder: "passthrough",

@@ -57,19 +57,19 @@ impl RawTurner {
                 let y = Samples1::new(frame.checked_plane(0, width, height)?, width);
                 let u = Samples1::new(frame.checked_plane(1, half.0, half.1)?, half.0);
                 let v = Samples1::new(frame.checked_plane(2, half.0, half.1)?, half.0);
-                self.take_all(&y, [&u, &v], (width, height), orientation);
+                self.take_all(&y, (&u, &v), (width, height), orientation);
             }
             PixelFormat::Nv12 => {
                 let y = Samples1::new(frame.checked_plane(0, width, height)?, width);
                 let uv = frame.checked_plane(1, 2 * half.0, half.1)?;
-                let (u, v) = (Spread::<2>::new(uv, half.0, 0), Spread::new(uv, half.0, 1));
-                self.take_all(&y, [&u, &v], (width, height), orientation);
+                let (u, v) = (Spread::<2, 0>::new(uv, half.0), Spread::<2, 1>::new(uv, half.0));
+                self.take_all(&y, (&u, &v), (width, height), orientation);
             }
             PixelFormat::Yuyv => {
                 let plane = frame.checked_plane(0, 4 * half.0, height)?;
-                let y = Spread::<2>::new(plane, 2 * half.0, 0);
-                let (u, v) = (Averaged::new(plane, half.0, height, 1), Averaged::new(plane, half.0, height, 3));
-                self.take_all(&y, [&u, &v], (width, height), orientation);
+                let y = Spread::<2, 0>::new(plane, width);
+                let (u, v) = (Averaged::<1>::new(plane, half.0, height), Averaged::<3>::new(plane, half.0, height));
+                self.take_all(&y, (&u, &v), (width, height), orientation);
             }
             PixelFormat::Mjpeg => {
                 return Err(EncodeError::WrongFormat {
@@ -87,10 +87,10 @@ impl RawTurner {
         [&self.luma, &self.chroma[0], &self.chroma[1]].map(|plane| (plane.data.as_slice(), plane.stride))
     }
 
-    fn take_all<Y: Samples, C: Samples>(
+    fn take_all<Y: Samples, U: Samples, V: Samples>(
         &mut self,
         y: &Y,
-        uv: [&C; 2],
+        (u, v): (&U, &V),
         (width, height): (usize, usize),
         orientation: Orientation,
     ) {
@@ -102,14 +102,27 @@ impl RawTurner {
             let (width, height) = swapped(half);
             plane.resize(width, height);
         }
-        // The components go side by side: in YUYV and NV12 they share cache lines. Sideways a strip is as high as an
-        // ARM11's cache line is long, as each of its rows becomes part of all the rows of the result.
-        let strip = if orientation.transposes() { 2 * BLOCK } else { 2 };
-        for top in (0..height).step_by(strip) {
-            let bottom = (top + strip).min(height);
-            put(y, (width, height), top..bottom, orientation, &mut self.luma);
-            for (source, to) in uv.into_iter().zip(&mut self.chroma) {
-                put(source, half, top / 2..bottom.div_ceil(2), orientation, to);
+        // The components go side by side: in YUYV and NV12 they share cache lines.
+        let [to_u, to_v] = &mut self.chroma;
+        let half_of = |range: &Range<usize>| range.start / 2..range.end.div_ceil(2);
+        let steps =
+            |length: usize, step: usize| (0..length).step_by(step).map(move |start| start..(start + step).min(length));
+        if orientation.transposes() {
+            let clockwise = orientation == Orientation::Rotate90;
+            for rows in steps(height, 2 * TILE) {
+                for columns in steps(width, 2 * TILE) {
+                    let (half_rows, half_columns) = (half_of(&rows), half_of(&columns));
+                    sideways(y, (width, height), rows.clone(), columns, clockwise, &mut self.luma);
+                    sideways(u, half, half_rows.clone(), half_columns.clone(), clockwise, to_u);
+                    sideways(v, half, half_rows, half_columns, clockwise, to_v);
+                }
+            }
+        } else {
+            for rows in steps(height, 2) {
+                let half_rows = half_of(&rows);
+                upright(y, (width, height), rows, orientation, &mut self.luma);
+                upright(u, half, half_rows.clone(), orientation, to_u);
+                upright(v, half, half_rows, orientation, to_v);
             }
         }
         self.double_edges(new_width, new_height);
@@ -118,7 +131,8 @@ impl RawTurner {
     /// Takes a picture's luma as it is, made even.
     pub(super) fn take_luma(&mut self, luma: &Plane<'_>, width: usize, height: usize) {
         self.luma.resize(width.next_multiple_of(2), height.next_multiple_of(2));
-        put(&Samples1::new(luma, width), (width, height), 0..height, Orientation::Rotate0, &mut self.luma);
+        let luma = Samples1::new(luma, width);
+        upright(&luma, (width, height), 0..height, Orientation::Rotate0, &mut self.luma);
         self.double_edges(width, height);
     }
 
@@ -128,10 +142,10 @@ impl RawTurner {
             plane.resize(width, height);
         }
         let [u, v] = &mut self.chroma;
+        let (from_u, from_v) = (Spread::<2, 0>::new(uv, width), Spread::<2, 1>::new(uv, width));
         for row in 0..height {
-            let rows = row..row + 1;
-            put(&Spread::<2>::new(uv, width, 0), (width, height), rows.clone(), Orientation::Rotate0, u);
-            put(&Spread::<2>::new(uv, width, 1), (width, height), rows, Orientation::Rotate0, v);
+            upright(&from_u, (width, height), row..row + 1, Orientation::Rotate0, u);
+            upright(&from_v, (width, height), row..row + 1, Orientation::Rotate0, v);
         }
     }
 
@@ -156,27 +170,29 @@ fn turned(size: Size, orientation: Orientation) -> Size {
 
 /// Samples of one component, however they lie among those of the others.
 trait Samples {
-    /// A row of them.
+    /// A row of them, or part of one.
     type Row<'a>: SampleRow
     where
         Self: 'a;
 
-    fn row(&self, y: usize) -> Self::Row<'_>;
+    /// The samples in these columns of row `y`.
+    fn row(&self, y: usize, columns: Range<usize>) -> Self::Row<'_>;
 }
 
 trait SampleRow: Copy {
     /// The sample at `x`.
     fn one(self, x: usize) -> u8;
 
-    /// The samples from `x` on, the first in the lowest byte: an ARM11 has no vectors, but words it has.
-    fn four(self, x: usize) -> u32;
+    /// All samples but the up to three last, four at a time, the first in the lowest byte: an ARM11 has no vectors, but
+    /// words it has.
+    fn fours(self) -> impl Iterator<Item = u32>;
 
     /// All samples.
     fn copy(self, to: &mut [u8]) {
         let whole = to.len() & !3;
         let (words, rest) = to.split_at_mut(whole);
-        for (i, to) in words.chunks_exact_mut(4).enumerate() {
-            to.copy_from_slice(&self.four(4 * i).to_le_bytes());
+        for (to, four) in words.chunks_exact_mut(4).zip(self.fours()) {
+            to.copy_from_slice(&four.to_le_bytes());
         }
         for (i, to) in rest.iter_mut().enumerate() {
             *to = self.one(whole + i);
@@ -186,13 +202,12 @@ trait SampleRow: Copy {
     /// All samples, the last first.
     fn mirror(self, to: &mut [u8]) {
         let width = to.len();
-        let whole = width & !3;
-        let (words, rest) = to.split_at_mut(whole);
-        for (i, to) in words.chunks_exact_mut(4).enumerate() {
-            to.copy_from_slice(&self.four(width - 4 * (i + 1)).to_be_bytes());
+        let (rest, words) = to.split_at_mut(width & 3);
+        for (to, four) in words.rchunks_exact_mut(4).zip(self.fours()) {
+            to.copy_from_slice(&four.to_be_bytes());
         }
         for (i, to) in rest.iter_mut().enumerate() {
-            *to = self.one(width - whole - 1 - i);
+            *to = self.one(width - 1 - i);
         }
     }
 }
@@ -217,8 +232,8 @@ impl Samples for Samples1<'_> {
     where
         Self: 'a;
 
-    fn row(&self, y: usize) -> &[u8] {
-        &self.data[y * self.stride..][..self.width]
+    fn row(&self, y: usize, columns: Range<usize>) -> &[u8] {
+        &self.data[y * self.stride..][..self.width][columns]
     }
 }
 
@@ -227,9 +242,8 @@ impl SampleRow for &[u8] {
         self[x]
     }
 
-    fn four(self, x: usize) -> u32 {
-        let s = &self[x..x + 4];
-        u32::from_le_bytes([s[0], s[1], s[2], s[3]])
+    fn fours(self) -> impl Iterator<Item = u32> {
+        self.chunks_exact(4).map(|s| u32::from_le_bytes([s[0], s[1], s[2], s[3]]))
     }
 
     fn copy(self, to: &mut [u8]) {
@@ -237,81 +251,77 @@ impl SampleRow for &[u8] {
     }
 }
 
-/// Every `STEP`th byte of a row.
+/// Byte `AT` of each `STEP`.
 #[derive(Clone, Copy, Debug)]
-struct Spread<'a, const STEP: usize> {
+struct Spread<'a, const STEP: usize, const AT: usize> {
     data: &'a [u8],
     stride: usize,
-    row_bytes: usize,
-    at: usize,
+    width: usize,
 }
 
-impl<'a, const STEP: usize> Spread<'a, STEP> {
-    fn new(plane: &'a Plane<'_>, width: usize, at: usize) -> Self {
-        Self { data: plane.data, stride: plane.stride, row_bytes: STEP * width, at }
+impl<'a, const STEP: usize, const AT: usize> Spread<'a, STEP, AT> {
+    fn new(plane: &'a Plane<'_>, width: usize) -> Self {
+        Self { data: plane.data, stride: plane.stride, width }
     }
 }
 
-impl<const STEP: usize> Samples for Spread<'_, STEP> {
+impl<const STEP: usize, const AT: usize> Samples for Spread<'_, STEP, AT> {
     type Row<'a>
-        = SpreadRow<'a, STEP>
+        = SpreadRow<'a, STEP, AT>
     where
         Self: 'a;
 
-    fn row(&self, y: usize) -> SpreadRow<'_, STEP> {
-        SpreadRow { bytes: &self.data[y * self.stride..][..self.row_bytes], at: self.at }
+    fn row(&self, y: usize, columns: Range<usize>) -> SpreadRow<'_, STEP, AT> {
+        SpreadRow(&self.data[y * self.stride..][..STEP * self.width][STEP * columns.start..STEP * columns.end])
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-struct SpreadRow<'a, const STEP: usize> {
-    bytes: &'a [u8],
-    at: usize,
-}
+struct SpreadRow<'a, const STEP: usize, const AT: usize>(&'a [u8]);
 
-impl<const STEP: usize> SampleRow for SpreadRow<'_, STEP> {
+impl<const STEP: usize, const AT: usize> SampleRow for SpreadRow<'_, STEP, AT> {
     fn one(self, x: usize) -> u8 {
-        self.bytes[x * STEP + self.at]
+        self.0[x * STEP + AT]
     }
 
-    fn four(self, x: usize) -> u32 {
-        let s = &self.bytes[x * STEP..][..4 * STEP];
-        let at = self.at % STEP;
-        u32::from_le_bytes([s[at], s[STEP + at], s[2 * STEP + at], s[3 * STEP + at]])
+    fn fours(self) -> impl Iterator<Item = u32> {
+        self.0
+            .chunks_exact(4 * STEP)
+            .map(|s| u32::from_le_bytes([s[AT], s[STEP + AT], s[2 * STEP + AT], s[3 * STEP + AT]]))
     }
 }
 
 /// YUYV's chroma at half its height: the mean of two rows.
 #[derive(Debug)]
-struct Averaged<'a> {
-    rows: Spread<'a, 4>,
+struct Averaged<'a, const AT: usize> {
+    rows: Spread<'a, 4, AT>,
     last: usize,
 }
 
-impl<'a> Averaged<'a> {
-    fn new(plane: &'a Plane<'_>, width: usize, height: usize, at: usize) -> Self {
-        Self { rows: Spread::new(plane, width, at), last: height - 1 }
+impl<'a, const AT: usize> Averaged<'a, AT> {
+    fn new(plane: &'a Plane<'_>, width: usize, height: usize) -> Self {
+        Self { rows: Spread::new(plane, width), last: height - 1 }
     }
 }
 
-impl Samples for Averaged<'_> {
+impl<const AT: usize> Samples for Averaged<'_, AT> {
     type Row<'a>
-        = [SpreadRow<'a, 4>; 2]
+        = [SpreadRow<'a, 4, AT>; 2]
     where
         Self: 'a;
 
-    fn row(&self, y: usize) -> [SpreadRow<'_, 4>; 2] {
-        [self.rows.row(2 * y), self.rows.row((2 * y + 1).min(self.last))]
+    fn row(&self, y: usize, columns: Range<usize>) -> [SpreadRow<'_, 4, AT>; 2] {
+        [2 * y, (2 * y + 1).min(self.last)].map(|y| self.rows.row(y, columns.clone()))
     }
 }
 
-impl SampleRow for [SpreadRow<'_, 4>; 2] {
+impl<const AT: usize> SampleRow for [SpreadRow<'_, 4, AT>; 2] {
     fn one(self, x: usize) -> u8 {
         mean(u32::from(self[0].one(x)), u32::from(self[1].one(x))) as u8
     }
 
-    fn four(self, x: usize) -> u32 {
-        mean(self[0].four(x), self[1].four(x))
+    fn fours(self) -> impl Iterator<Item = u32> {
+        self[0].fours().zip(self[1].fours()).map(|(above, below)| mean(above, below))
     }
 }
 
@@ -320,86 +330,92 @@ pub(super) fn mean(a: u32, b: u32) -> u32 {
     (a | b) - (((a ^ b) >> 1) & 0x7f7f_7f7f)
 }
 
-/// Rows and columns that are turned sideways together. Half an ARM11's cache line: luma's share is twice that.
-const BLOCK: usize = 16;
-
-/// Puts the source's `rows` where they belong in the turned picture.
-fn put<S: Samples>(
+/// Puts the source's `rows` where they belong in the turned picture, which is as wide and high as the source.
+fn upright<S: Samples>(
     source: &S,
     (width, height): (usize, usize),
     rows: Range<usize>,
     orientation: Orientation,
     to: &mut Buffer,
 ) {
-    let stride = to.stride;
-    let clockwise = match orientation {
-        Orientation::Rotate90 => true,
-        Orientation::Rotate270 => false,
-        Orientation::Rotate0 | Orientation::Rotate180 | Orientation::MirrorHorizontal | Orientation::MirrorVertical => {
-            let upside_down = matches!(orientation, Orientation::Rotate180 | Orientation::MirrorVertical);
-            let mirrored = matches!(orientation, Orientation::Rotate180 | Orientation::MirrorHorizontal);
-            for y in rows {
-                let to_row = if upside_down { height - 1 - y } else { y };
-                let to = &mut to.data[to_row * stride..][..width];
-                if mirrored {
-                    source.row(y).mirror(to);
-                } else {
-                    source.row(y).copy(to);
-                }
-            }
-            return;
+    let upside_down = matches!(orientation, Orientation::Rotate180 | Orientation::MirrorVertical);
+    let mirrored = matches!(orientation, Orientation::Rotate180 | Orientation::MirrorHorizontal);
+    for y in rows {
+        let to_row = if upside_down { height - 1 - y } else { y };
+        let to = &mut to.data[to_row * to.stride..][..width];
+        let row = source.row(y, 0..width);
+        if mirrored {
+            row.mirror(to);
+        } else {
+            row.copy(to);
         }
-    };
-    // Column x of the source is row x of the result, read upwards (clockwise), or from the end, read downwards.
-    let to_row = |x: usize| if clockwise { x } else { width - 1 - x };
-    for left in (0..width).step_by(2 * BLOCK) {
-        let right = (left + 2 * BLOCK).min(width);
-        let mut y = rows.start;
-        while y + 4 <= rows.end {
-            let mut four = [source.row(y), source.row(y + 1), source.row(y + 2), source.row(y + 3)];
-            if clockwise {
-                four.reverse();
+    }
+}
+
+/// Rows and columns that are turned sideways together: the bytes of an ARM11's cache line. Each row of the source
+/// becomes part of every row of the result, so lines are to be read and written whole.
+const TILE: usize = 32;
+
+type Tile = [[u8; TILE]; TILE];
+
+/// Puts a part of the source where it belongs in the picture turned by 90 degrees (`clockwise`) or 270.
+fn sideways<S: Samples>(
+    source: &S,
+    (width, height): (usize, usize),
+    rows: Range<usize>,
+    columns: Range<usize>,
+    clockwise: bool,
+    to: &mut Buffer,
+) {
+    let mut tile: Tile = [[0; TILE]; TILE];
+    let mut turned: Tile = tile;
+    for top in rows.clone().step_by(TILE) {
+        let bottom = (top + TILE).min(rows.end);
+        for left in columns.clone().step_by(TILE) {
+            let right = (left + TILE).min(columns.end);
+            for (i, line) in tile[..bottom - top].iter_mut().enumerate() {
+                let y = if clockwise { bottom - 1 - i } else { top + i };
+                source.row(y, left..right).copy(&mut line[..right - left]);
             }
-            let to_x = if clockwise { height - 4 - y } else { y };
-            let mut x = left;
-            while x + 4 <= right {
-                for (i, column) in transpose(four.map(|row| row.four(x))).into_iter().enumerate() {
-                    to.data[to_row(x + i) * stride + to_x..][..4].copy_from_slice(&column.to_le_bytes());
-                }
-                x += 4;
-            }
-            for x in x..right {
-                for (i, row) in four.into_iter().enumerate() {
-                    to.data[to_row(x) * stride + to_x + i] = row.one(x);
-                }
-            }
-            y += 4;
-        }
-        for y in y..rows.end {
-            let to_x = if clockwise { height - 1 - y } else { y };
-            for x in left..right {
-                to.data[to_row(x) * stride + to_x] = source.row(y).one(x);
+            transpose(&tile, &mut turned);
+            let to_x = if clockwise { height - bottom } else { top };
+            for (i, line) in turned[..right - left].iter().enumerate() {
+                let to_y = if clockwise { left + i } else { width - 1 - left - i };
+                let line = &line[..bottom - top];
+                to.data[to_y * to.stride + to_x..][..line.len()].copy_from_slice(line);
             }
         }
     }
 }
 
-/// Four rows of four samples to four columns.
-fn transpose([a, b, c, d]: [u32; 4]) -> [u32; 4] {
+/// Rows to columns, four of each at a time in words.
+fn transpose(tile: &Tile, turned: &mut Tile) {
     const EVEN: u32 = 0x00ff_00ff;
     let pairs = |a: u32, b: u32| ((a & EVEN) | ((b & EVEN) << 8), ((a >> 8) & EVEN) | (b & !EVEN));
-    let ((ab02, ab13), (cd02, cd13)) = (pairs(a, b), pairs(c, d));
-    let halves = |ab: u32, cd: u32| ((ab & 0xffff) | (cd << 16), (ab >> 16) | (cd & 0xffff_0000));
-    let ((column0, column2), (column1, column3)) = (halves(ab02, cd02), halves(ab13, cd13));
-    [column0, column1, column2, column3]
+    let halves = |a: u32, b: u32| ((a & 0xffff) | (b << 16), (a >> 16) | (b & 0xffff_0000));
+    for y in (0..TILE).step_by(4) {
+        for x in (0..TILE).step_by(4) {
+            let word = |i: usize| {
+                let row = &tile[y + i];
+                u32::from_le_bytes([row[x], row[x + 1], row[x + 2], row[x + 3]])
+            };
+            let (upper_even, upper_odd) = pairs(word(0), word(1));
+            let (lower_even, lower_odd) = pairs(word(2), word(3));
+            let (column0, column2) = halves(upper_even, lower_even);
+            let (column1, column3) = halves(upper_odd, lower_odd);
+            for (i, column) in [column0, column1, column2, column3].into_iter().enumerate() {
+                turned[x + i][y..y + 4].copy_from_slice(&column.to_le_bytes());
+            }
+        }
+    }
 }
 
 /// Turns JPEGs by moving their coefficients: nothing is decoded to pixels, and nothing of the quality is lost.
 ///
 /// Blocks of pixels that the picture's right or lower edge cuts through cannot come to lie on the opposite side. Where
-/// a turn would need that they are left out: the picture gets narrower or lower by less than 8 or 16 pixels (never, if
-/// its width and height are multiples of 16). Thumbnails, comments and other extras of the camera are left out, and the
-/// result is a sequential JPEG with the standard Huffman tables, whatever the camera's was.
+/// a turn would need that they are left out: the picture gets narrower or lower by less than 8 or 16 pixels (32 with
+/// 4:1:1), by none if its width and height are multiples of that. Thumbnails, comments and other extras of the camera
+/// are left out, and the result is a sequential JPEG with the standard Huffman tables, whatever the camera's was.
 #[derive(Debug)]
 pub struct JpegTurner {
     turbo: Turbo,

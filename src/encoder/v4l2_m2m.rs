@@ -38,8 +38,7 @@ pub struct M2m {
     captures: Vec<PlaneMapping>,
     /// Frames queued and not yet encoded, oldest first.
     jobs: VecDeque<Job>,
-    /// For each OUTPUT buffer: queued, and the camera's buffer it holds if it holds one.
-    outputs: Vec<Option<Option<BufferIndex>>>,
+    outputs: Vec<Output>,
     /// A CAPTURE buffer whose JPEG has been handed out, to be queued again.
     requeue: Option<usize>,
     rate: Option<RateControl>,
@@ -71,6 +70,16 @@ enum Memory {
     DmaBuf,
     /// The encoder's own memory.
     Copy(Vec<PlaneMapping>),
+}
+
+/// An OUTPUT buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Output {
+    Free,
+    /// Queued, with the encoder's own memory.
+    Queued,
+    /// Queued, with this buffer of the camera's.
+    Holds(BufferIndex),
 }
 
 struct Job {
@@ -105,13 +114,11 @@ impl M2m {
         let mut candidates: Vec<Candidate> = if path.is_empty() {
             v4l2::node_paths().filter_map(|path| Candidate::at(&path, camera.pixel_format).ok()?).collect()
         } else {
-            match Candidate::at(Path::new(path), camera.pixel_format)? {
-                Some(candidate) => vec![candidate],
-                None => {
-                    let reason = format!("{path} (encoder.device) makes no JPEG from {}", camera.pixel_format);
-                    return Err(EncodeError::NoDevice { reason });
-                }
-            }
+            let Some(candidate) = Candidate::at(Path::new(path), camera.pixel_format)? else {
+                let reason = format!("{path} (encoder.device) makes no JPEG from {}", camera.pixel_format);
+                return Err(EncodeError::NoDevice { reason });
+            };
+            vec![candidate]
         };
         // JPEG before MJPEG; the order of nodes otherwise.
         candidates.sort_by_key(|candidate| candidate.coded != JPEG);
@@ -195,7 +202,7 @@ impl M2m {
             None => match encoder.device.request_buffers(queues.output, MemoryType::DmaBuf, camera.buffer_count as u32)
             {
                 // As many as the camera has, or a camera's buffer would have no place.
-                Ok(count) if count >= camera.buffer_count => encoder.outputs = vec![None; count],
+                Ok(count) if count >= camera.buffer_count => encoder.outputs = vec![Output::Free; count],
                 Ok(count) => {
                     let reason = format!("it takes {count} dma-bufs, the camera has {}", camera.buffer_count);
                     encoder.copy_frames(reason)?;
@@ -253,7 +260,7 @@ impl M2m {
         let queue = self.queues.output;
         let count = self.device.request_buffers(queue, MemoryType::Mmap, IN_FLIGHT as u32)?;
         let mappings = (0..count).map(|index| self.device.map(queue, index)).collect::<Result<Vec<_>, _>>()?;
-        self.outputs = vec![None; count];
+        self.outputs = vec![Output::Free; count];
         self.memory = Memory::Copy(mappings);
         self.copy_reason = reason;
         Ok(())
@@ -274,7 +281,7 @@ impl M2m {
         let Memory::Copy(mappings) = &mut self.memory else { return Ok(0) };
         let buffer: &mut [u8] = &mut mappings[index];
         let mut end = 0;
-        for (number, (row_bytes, rows)) in frame.pixel_format.planes(size).into_iter().enumerate() {
+        for (number, (row_bytes, rows)) in frame.pixel_format.planes(size).enumerate() {
             let plane = frame.checked_plane(number, row_bytes, rows)?;
             let stride =
                 if number > 0 && frame.pixel_format == PixelFormat::Yuv420 { input.stride / 2 } else { input.stride };
@@ -326,7 +333,7 @@ impl M2m {
 
     /// True while it works, or holds a buffer of the camera's.
     pub fn is_busy(&self) -> bool {
-        !self.jobs.is_empty() || self.requeue.is_some() || self.outputs.iter().any(Option::is_some)
+        !self.jobs.is_empty() || self.requeue.is_some() || self.outputs.iter().any(|output| *output != Output::Free)
     }
 
     /// True while it takes no more frames.
@@ -336,7 +343,8 @@ impl M2m {
 
     /// The camera's buffers it holds.
     pub fn held_buffers(&self) -> Vec<BufferIndex> {
-        self.outputs.iter().copied().flatten().flatten().collect()
+        let held = |output: &Output| if let Output::Holds(buffer) = output { Some(*buffer) } else { None };
+        self.outputs.iter().filter_map(held).collect()
     }
 
     /// The device's path.
@@ -344,9 +352,9 @@ impl M2m {
         self.device.path().display().to_string()
     }
 
-    /// A finished OUTPUT buffer; the camera's buffer in it, if it holds one.
-    fn take_output(&mut self) -> Result<Option<Option<BufferIndex>>, EncodeError> {
-        if self.outputs.iter().all(Option::is_none) {
+    /// Takes a finished OUTPUT buffer back; `None` if none is finished.
+    fn take_output(&mut self) -> Result<Option<Output>, EncodeError> {
+        if self.outputs.iter().all(|output| *output == Output::Free) {
             return Ok(None);
         }
         let done = match self.device.dequeue(self.queues.output, self.memory_type()) {
@@ -354,7 +362,7 @@ impl M2m {
             Err(error) => return Err(self.ended_or(error)),
         };
         let Some(done) = done else { return Ok(None) };
-        Ok(self.outputs.get_mut(done.index).and_then(Option::take))
+        Ok(self.outputs.get_mut(done.index).map(|output| std::mem::replace(output, Output::Free)))
     }
 
     /// `EPIPE` is the end of the stream.
@@ -425,13 +433,13 @@ impl M2m {
                     stride: plane.stride,
                 });
             };
-            if self.outputs.get(buffer.0).is_none_or(Option::is_some) {
+            if self.outputs.get(buffer.0).is_none_or(|output| *output != Output::Free) {
                 return Ok(Submitted::Busy);
             }
             let payload = Payload::DmaBuf { fd: std::os::fd::AsRawFd::as_raw_fd(&fd), bytes_used: self.input.length };
             match self.device.queue(queue, buffer.0, payload, Some(stamp)) {
                 Ok(()) => {
-                    self.outputs[buffer.0] = Some(Some(buffer));
+                    self.outputs[buffer.0] = Output::Holds(buffer);
                     self.jobs.push_back(Job::begin(frame.captured_at));
                     return Ok(Submitted::Queued { holds_buffer: true });
                 }
@@ -439,13 +447,19 @@ impl M2m {
                 Err(error) if self.encoded > 0 || !self.jobs.is_empty() || error.errno() == libc::ENODEV => {
                     return Err(error.into());
                 }
-                Err(error) => self.stop_importing(&error)?,
+                Err(error) => {
+                    // This frame is not accessible to the processor; the next will be.
+                    self.stop_importing(&error)?;
+                    return Ok(Submitted::Busy);
+                }
             }
         }
-        let Some(index) = self.outputs.iter().position(Option::is_none) else { return Ok(Submitted::Busy) };
+        let Some(index) = self.outputs.iter().position(|output| *output == Output::Free) else {
+            return Ok(Submitted::Busy);
+        };
         let bytes_used = self.fill(index, frame)?;
         self.device.queue(queue, index, Payload::Mmap { bytes_used }, Some(stamp))?;
-        self.outputs[index] = Some(None);
+        self.outputs[index] = Output::Queued;
         self.jobs.push_back(Job::begin(frame.captured_at));
         Ok(Submitted::Queued { holds_buffer: false })
     }
@@ -469,8 +483,8 @@ impl M2m {
         if let Some(index) = self.requeue.take() {
             self.device.queue(self.queues.capture, index, Payload::Empty, None)?;
         }
-        while let Some(held) = self.take_output()? {
-            if let Some(buffer) = held {
+        while let Some(output) = self.take_output()? {
+            if let Output::Holds(buffer) = output {
                 return Ok(Some(Event::Released(buffer)));
             }
         }

@@ -1,5 +1,9 @@
 //! What changes things while the program runs: the camera's controls, and the settings.
 
+#![allow(clippy::result_large_err, reason = "the error of a handler's step is the answer, and moved once")]
+
+use std::fmt::Write as _;
+
 use actix_web::http::header;
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -20,14 +24,13 @@ pub async fn controls(context: web::Data<Context>, request: HttpRequest, body: w
     if let Some(refusal) = foreign(&request) {
         return refusal;
     }
-    let changes = [Method::PATCH, Method::DELETE].contains(request.method());
-    let mut changed: Vec<String> = Vec::new();
+    let mut names: Option<Vec<String>> = None;
     let result = if request.method() == Method::PATCH {
         let values: Map<String, Json> = match parse(&body) {
             Ok(values) => values,
             Err(answer) => return answer,
         };
-        changed.extend(values.keys().cloned());
+        names = Some(values.keys().cloned().collect());
         ask(&context, |answer| Command::SetControls(values, answer)).await
     } else if request.method() == Method::DELETE {
         ask(&context, Command::ResetControls).await
@@ -41,8 +44,8 @@ pub async fn controls(context: web::Data<Context>, request: HttpRequest, body: w
                 "controls": controls.iter().map(Control::to_json).collect::<Vec<_>>(),
                 "lasts": LASTS,
             });
-            if changes {
-                document["to_keep"] = json!(to_keep(&controls, &changed));
+            if let Some(names) = names {
+                document["to_keep"] = json!(to_keep(&controls, &names));
             }
             answer(StatusCode::OK, &document)
         }
@@ -92,12 +95,13 @@ fn document(settings: &Settings) -> Json {
 }
 
 /// What to write into pinhole.yaml for the controls just set.
-fn to_keep(controls: &[Control], changed: &[String]) -> String {
+fn to_keep(controls: &[Control], names: &[String]) -> String {
     let mut text = "camera:\n  controls:\n".to_owned();
-    for name in changed {
+    for name in names {
         let control = crate::camera::control::find(controls, name);
         if let Some((control, value)) = control.and_then(|control| Some((control, control.value.as_ref()?))) {
-            text.push_str(&format!("    {}: {}\n", json!(control.name), value.to_json()));
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "    {}: {}", json!(control.name), value.to_json());
         }
     }
     text

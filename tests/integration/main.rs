@@ -18,3 +18,4 @@ mod picture;
 mod support;
 mod systemd;
 mod viewers;
+mod webcam;

@@ -93,7 +93,9 @@ impl Start {
         }
         if let Some(settings) = &self.standin {
             let report = folder.join("report.json");
-            command.env("LD_PRELOAD", standin_library());
+            // The libcamera lane preloads a library of its own.
+            let preload = std::env::var("PINHOLE_LIBCAMERA_SHIM").unwrap_or_default();
+            command.env("LD_PRELOAD", format!("{preload} {}", standin_library().display()).trim());
             command.env("PINHOLE_V4L2_STANDIN", format!("report={};{settings}", report.display()));
         }
         if let Some(interval) = self.watchdog {
@@ -440,7 +442,7 @@ impl Decoded {
             let (data, length) = (jpeg.as_ptr(), jpeg.len() as _);
             assert_eq!(tj::tj3DecompressHeader(handle, data, length), 0);
             let format = tj::TJPF_TJPF_GRAY;
-            assert_eq!(tj::tj3Decompress8(handle, data, length, luma.as_mut_ptr(), width as i32, format as i32), 0);
+            assert_eq!(tj::tj3Decompress8(handle, data, length, luma.as_mut_ptr(), width as i32, format), 0);
             tj::tj3Destroy(handle);
         }
         Self { size, stride: width, luma }

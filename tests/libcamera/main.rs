@@ -148,10 +148,70 @@ fn the_journal_is_quiet() {
 }
 
 #[test]
-fn an_orientation_it_cannot_do_is_told() {
+fn an_orientation_it_cannot_do_is_done_by_the_encoder() {
     let daemon = start("Virtual0", VGA).set("camera.orientation=rotate-180").spawn();
-    let reason = daemon.get("/snapshot").header("x-reason").unwrap().to_owned();
-    assert!(reason.contains("camera.orientation rotate-180"), "{reason}");
+    let jpeg = daemon.stream("/stream").part().jpeg;
+    let (mut luma, size) = luma(&jpeg);
+    luma.reverse();
+    for (i, expected) in BARS.iter().enumerate() {
+        let got = luma[size.height as usize / 2 * size.width as usize + (2 * i + 1) * size.width as usize / 16];
+        assert!(got.abs_diff(*expected) <= 6, "bar {i} is {got}, not {expected}");
+    }
+    assert_eq!(daemon.status()["camera"]["turned_by"], "encoder");
+}
+
+#[test]
+fn settings_and_controls_change_while_it_runs() {
+    let daemon = start("Virtual0", VGA).spawn();
+    let mut stream = daemon.stream("/stream");
+    stream.part();
+    let answer = daemon.patch("/api/v1/settings", r#"{"resolution": "1280x720", "frame_rate": 15}"#, 200);
+    assert_eq!(answer["camera"]["width"], 1280);
+    stream.until("the new size", |part| part.size() == "1280x720");
+    // The virtual pipeline has this control, and passes its value over.
+    let answer = daemon.patch("/api/v1/controls", r#"{"FaceDetectMode": "FaceDetectModeAuto"}"#, 200);
+    let mode = answer["controls"].as_array().unwrap().iter().find(|c| c["name"] == "FaceDetectMode").unwrap().clone();
+    assert_eq!((&mode["type"], &mode["value"]), (&"enum".into(), &1.into()), "{answer:#}");
+    let answer = daemon.patch("/api/v1/controls", r#"{"Brightness": 1}"#, 422);
+    assert!(answer["error"].as_str().unwrap().contains("FaceDetectMode"), "{answer}");
+    stream.part();
+}
+
+#[test]
+fn a_hardware_encoder_reads_libcameras_buffers() {
+    let mut daemon = start("Virtual0", VGA).standin("").spawn();
+    let mut stream = daemon.stream("/stream");
+    for _ in 0..30 {
+        assert_bars(&stream.part().jpeg, VGA);
+    }
+    let status = daemon.status();
+    assert_eq!(status["encoder"]["kind"], "v4l2-m2m", "{status:#}");
+    assert_eq!(status["encoder"]["memory"], "dma-buf", "{status:#}");
+    daemon.terminate();
+    let report = daemon.report();
+    assert!(report["violation"].is_null() && report["jpegs"].as_u64().unwrap() >= 30, "{report:#}");
+}
+
+#[test]
+fn text_is_drawn_into_libcameras_buffers() {
+    for standin in [None, Some("")] {
+        let begin = start("Virtual0", VGA).set("overlay.text=MMMMMMMMMM").set("overlay.position=top-right");
+        let daemon = if let Some(settings) = standin { begin.standin(settings) } else { begin }.spawn();
+        let (luma, size) = luma(&daemon.stream("/stream").part().jpeg);
+        // The bars are dark there.
+        let white = |x: usize, y: usize| luma[y * size.width as usize + x] > 200;
+        let rows = (0..32).filter(|y| (500..640).filter(|x| white(*x, *y)).count() > 8).count();
+        assert!(rows > 6, "{rows} rows with white in the corner, {:?}", daemon.status()["encoder"]);
+    }
+}
+
+#[test]
+fn a_camera_that_may_stop_starts_again() {
+    let daemon = start("Virtual0", VGA).set("camera.idle=stop").set("camera.idle_after=0s").spawn();
+    for _ in 0..3 {
+        assert_bars(&daemon.stream("/stream").part().jpeg, VGA);
+        daemon.wait_for("the camera to stop", |status| status["camera"]["running"] == false);
+    }
 }
 
 #[test]

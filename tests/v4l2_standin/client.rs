@@ -82,7 +82,7 @@ pub fn dmabuf(len: usize) -> RawFd {
 impl Device {
     pub fn call<T>(&self, request: u32, argument: &mut T) -> Result {
         // SAFETY: the request's argument.
-        match unsafe { libc::ioctl(self.fd, request as _, std::ptr::from_mut(argument)) } {
+        match unsafe { libc::ioctl(self.fd, request.into(), std::ptr::from_mut(argument)) } {
             -1 => Err(errno()),
             _ => Ok(()),
         }
@@ -132,7 +132,9 @@ impl Device {
     pub fn queue(&self, buffer_type: u32, index: u32, bytes_used: u32) -> Result {
         let mut buffer = Buffer::new(buffer_type, sys::MEMORY_MMAP, index);
         buffer.plane.bytesused = bytes_used;
-        buffer.buffer.timestamp = libc::timeval { tv_sec: 7, tv_usec: index as _ };
+        #[allow(clippy::cast_lossless, reason = "its width differs between systems")]
+        let tv_usec = index as libc::suseconds_t;
+        buffer.buffer.timestamp = libc::timeval { tv_sec: 7, tv_usec };
         self.buffer(sys::QBUF, &mut buffer)
     }
 

@@ -10,7 +10,7 @@ use crate::sys::{self, v4l2_capability, v4l2_encoder_cmd, v4l2_event, v4l2_event
 
 macro_rules! cases {
     ($($name:ident($settings:literal) $body:expr;)*) => {
-        pub const CASES: &[(&str, fn())] = &[$((stringify!($name), { fn case() { $body } case })),*];
+        pub const CASES: &[crate::Case] = &[$((stringify!($name), { fn case() { $body } case })),*];
         mod tests {
             $(#[test]
             fn $name() {
@@ -27,8 +27,8 @@ fn open(number: u32) -> Device {
 }
 
 /// Bytes per line, lines, sizeimage and fourcc that came back.
-fn adjusted(device: &Device, buffer_type: u32, fourcc: &[u8; 4], size: [u32; 2]) -> (u32, u32, u32, String) {
-    let format = device.format(sys::S_FMT, buffer_type, *fourcc, size).unwrap();
+fn adjusted(device: &Device, buffer_type: u32, fourcc: [u8; 4], size: [u32; 2]) -> (u32, u32, u32, String) {
+    let format = device.format(sys::S_FMT, buffer_type, fourcc, size).unwrap();
     // SAFETY: a multi-planar type.
     let format = unsafe { format.fmt.pix_mp };
     let plane = format.plane_fmt[0];
@@ -96,18 +96,18 @@ cases! {
     };
     adjusts_formats_as_the_driver("") {
         let image = open(31);
-        assert_eq!(adjusted(&image, CAPTURE, b"JPEG", [1920, 1080]), (0, 1080, 4 << 20, "JPEG".into()));
-        assert_eq!(adjusted(&image, OUTPUT, b"YU12", [1920, 1080]), (1920, 1088, 1920 * 1088 * 3 / 2, "YU12".into()));
-        assert_eq!(adjusted(&image, OUTPUT, b"YU12", [648, 480]), (672, 480, 672 * 480 * 3 / 2, "YU12".into()));
-        assert_eq!(adjusted(&image, OUTPUT, b"NV12", [640, 480]), (1280, 480, 640 * 480 * 2, "RGBP".into()));
+        assert_eq!(adjusted(&image, CAPTURE, *b"JPEG", [1920, 1080]), (0, 1080, 4 << 20, "JPEG".into()));
+        assert_eq!(adjusted(&image, OUTPUT, *b"YU12", [1920, 1080]), (1920, 1088, 1920 * 1088 * 3 / 2, "YU12".into()));
+        assert_eq!(adjusted(&image, OUTPUT, *b"YU12", [648, 480]), (672, 480, 672 * 480 * 3 / 2, "YU12".into()));
+        assert_eq!(adjusted(&image, OUTPUT, *b"NV12", [640, 480]), (1280, 480, 640 * 480 * 2, "RGBP".into()));
         let video = open(11);
-        assert_eq!(adjusted(&video, CAPTURE, b"MJPG", [1280, 720]), (0, 720, 512 << 10, "MJPG".into()));
-        assert_eq!(adjusted(&video, CAPTURE, b"MJPG", [1920, 1080]), (0, 1080, 768 << 10, "MJPG".into()));
-        assert_eq!(adjusted(&video, CAPTURE, b"JPEG", [1280, 720]).3, "H264");
-        assert_eq!(adjusted(&video, OUTPUT, b"YU12", [1920, 1080]), (1920, 1080, 1920 * 1080 * 3 / 2, "YU12".into()));
-        assert_eq!(adjusted(&video, OUTPUT, b"YU12", [1296, 972]), (1344, 972, 1344 * 972 * 3 / 2, "YU12".into()));
-        assert_eq!(adjusted(&video, OUTPUT, b"NV12", [1296, 972]), (1312, 972, 1312 * 972 * 3 / 2, "NV12".into()));
-        assert_eq!(adjusted(&video, OUTPUT, b"YUYV", [4000, 8]), (3840, 32, 3840 * 32, "YUYV".into()));
+        assert_eq!(adjusted(&video, CAPTURE, *b"MJPG", [1280, 720]), (0, 720, 512 << 10, "MJPG".into()));
+        assert_eq!(adjusted(&video, CAPTURE, *b"MJPG", [1920, 1080]), (0, 1080, 768 << 10, "MJPG".into()));
+        assert_eq!(adjusted(&video, CAPTURE, *b"JPEG", [1280, 720]).3, "H264");
+        assert_eq!(adjusted(&video, OUTPUT, *b"YU12", [1920, 1080]), (1920, 1080, 1920 * 1080 * 3 / 2, "YU12".into()));
+        assert_eq!(adjusted(&video, OUTPUT, *b"YU12", [1296, 972]), (1344, 972, 1344 * 972 * 3 / 2, "YU12".into()));
+        assert_eq!(adjusted(&video, OUTPUT, *b"NV12", [1296, 972]), (1312, 972, 1312 * 972 * 3 / 2, "NV12".into()));
+        assert_eq!(adjusted(&video, OUTPUT, *b"YUYV", [4000, 8]), (3840, 32, 3840 * 32, "YUYV".into()));
     };
     controls("") {
         let video = open(11);
@@ -329,8 +329,8 @@ cases! {
     refusals("busy=open:1;dmabuf=refuse-reqbufs;wrong_fourcc=H264;enomem_reqbufs=capture;eagain=2") {
         assert_eq!(client::open("/dev/video31", NONBLOCK).err(), Some(libc::EBUSY));
         let device = open(31);
-        assert_eq!(adjusted(&device, CAPTURE, b"JPEG", SIZE).3, "H264");
-        adjusted(&device, OUTPUT, b"YU12", SIZE);
+        assert_eq!(adjusted(&device, CAPTURE, *b"JPEG", SIZE).3, "H264");
+        adjusted(&device, OUTPUT, *b"YU12", SIZE);
         assert_eq!(device.request_buffers(OUTPUT, sys::MEMORY_DMABUF, 1), Err(libc::EINVAL));
         assert_eq!(device.request_buffers(CAPTURE, sys::MEMORY_MMAP, 1), Err(libc::ENOMEM));
         assert_eq!(device.request_buffers(OUTPUT, sys::MEMORY_MMAP, 40), Ok(32));
@@ -347,7 +347,7 @@ cases! {
     };
     other_alignments("stride_align=256;height_align=64;sizeimage_min=1000000;min_buffers=4;exif=thumbnail") {
         let device = open(31);
-        assert_eq!(adjusted(&device, OUTPUT, b"YU12", SIZE), (512, 256, 1_000_000, "YU12".into()));
+        assert_eq!(adjusted(&device, OUTPUT, *b"YU12", SIZE), (512, 256, 1_000_000, "YU12".into()));
         assert_eq!(device.request_buffers(OUTPUT, sys::MEMORY_MMAP, 1), Ok(4));
         let mut encoder = Encoder::streaming();
         let jpeg = encoder.encode(60);
@@ -360,7 +360,7 @@ cases! {
                 let device = open(number);
                 let fourcc: [u8; 4] = fourcc.as_bytes().try_into().unwrap();
                 device.format(sys::S_FMT, CAPTURE, if number == 0 { *b"MJPG" } else { *b"JPEG" }, [322, 242]).unwrap();
-                let size = adjusted(&device, OUTPUT, &fourcc, [322, 242]).2;
+                let size = adjusted(&device, OUTPUT, fourcc, [322, 242]).2;
                 for buffer_type in [OUTPUT, CAPTURE] {
                     device.request_buffers(buffer_type, sys::MEMORY_MMAP, 1).unwrap();
                     device.stream(true, buffer_type).unwrap();

@@ -4,9 +4,12 @@
 //! Each case runs in a process of its own, with the library preloaded: this program starts itself again.
 
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "tests stop at what is wrong")]
 
+mod camera;
 mod client;
 mod encoder;
+mod report;
 mod rules;
 #[allow(dead_code)]
 #[path = "../instruments/v4l2_standin/sys.rs"]
@@ -19,8 +22,11 @@ use std::process::{Command, Output};
 /// Names the case the process is to run.
 const CASE: &str = "PINHOLE_V4L2_STANDIN_CASE";
 
+/// What runs below the library, by its name.
+type Case = (&'static str, fn());
+
 /// All cases that run below the library.
-const CASES: &[&[(&str, fn())]] = &[encoder::CASES, rules::CASES];
+const CASES: &[&[Case]] = &[camera::CASES, encoder::CASES, report::CASES, rules::CASES];
 
 /// Not a test of its own: what the others start.
 #[test]

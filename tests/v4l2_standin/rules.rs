@@ -5,7 +5,7 @@ use crate::{aborts, sys};
 
 macro_rules! rules {
     ($($name:ident($settings:literal, $words:literal) $body:expr;)*) => {
-        pub const CASES: &[(&str, fn())] = &[$((concat!("rule ", stringify!($name)), { fn case() { $body } case })),*];
+        pub const CASES: &[crate::Case] = &[$((concat!("rule ", stringify!($name)), { fn case() { $body } case })),*];
         mod tests {
             $(#[test]
             fn $name() {
@@ -101,6 +101,11 @@ rules! {
     };
     mapping_of_nothing("", "which is no buffer's") {
         Map::new(Encoder::prepared().device.fd, 0x10_0000, 4096, libc::MAP_SHARED);
+    };
+    decoder("", "taken for an encoder") {
+        let device = client::open("/dev/video10", libc::O_RDWR).unwrap();
+        device.format(sys::S_FMT, OUTPUT, *b"MJPG", SIZE).unwrap();
+        let _ = device.request_buffers(OUTPUT, sys::MEMORY_MMAP, 1);
     };
     different_sizes("", "unknown what the firmware does") {
         let device = encoder();

@@ -2,7 +2,7 @@
 //! Linux 6.12), with a wider choice of controls (vivid's, `vivid-ctrls.c`) than one webcam has.
 
 use std::collections::BTreeMap;
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -16,7 +16,7 @@ use pinhole::frame::Size;
 use crate::config::{self, CameraConfig, Place};
 use crate::controls::{Control, Handler, Many};
 use crate::memory::Memory;
-use crate::node::{Node, Wake};
+use crate::node::{Argument, Node, Wake};
 use crate::sys::{
     self, v4l2_buffer, v4l2_capability, v4l2_control, v4l2_exportbuffer, v4l2_ext_controls, v4l2_fmtdesc, v4l2_format,
     v4l2_frmivalenum, v4l2_frmsizeenum, v4l2_input, v4l2_query_ext_ctrl, v4l2_queryctrl, v4l2_querymenu,
@@ -41,6 +41,8 @@ struct Shared {
     /// `uvc_acquire_privileges`: the opening that set it up.
     owner: u64,
     stalled: Stall,
+    /// The frame it stalled at, which comes all the same once the stall is over.
+    stalled_at: u64,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
@@ -243,7 +245,9 @@ impl Scene {
             let rows = plane.iter().flat_map(|plane| plane.data.chunks(plane.stride.max(1)).take(height));
             let mut rows: Vec<Vec<u8>> = rows.map(|row| row[..width].to_vec()).collect();
             if flips[0] {
-                rows.iter_mut().for_each(|row| row.reverse());
+                for row in &mut rows {
+                    row.reverse();
+                }
             }
             if flips[1] {
                 rows.reverse();
@@ -269,14 +273,20 @@ impl Scene {
                 }
             }
             b"NV12" => {
-                luma.iter().for_each(|row| put(row, stride));
+                for row in &luma {
+                    put(row, stride);
+                }
                 for (u, v) in u.iter().zip(&v) {
                     put(&u.iter().zip(v).flat_map(|(u, v)| [*u, *v]).collect::<Vec<_>>(), stride);
                 }
             }
             _ => {
-                luma.iter().for_each(|row| put(row, stride));
-                u.iter().chain(&v).for_each(|row| put(row, stride / 2));
+                for row in &luma {
+                    put(row, stride);
+                }
+                for row in u.iter().chain(&v) {
+                    put(row, stride / 2);
+                }
             }
         }
         out
@@ -335,6 +345,7 @@ impl Camera {
         while !state.closing {
             if !state.queue.streaming || self.gone() {
                 state = self.wait(state, Duration::from_millis(200));
+                report::write(false);
                 continue;
             }
             let generation = state.queue.generation;
@@ -356,9 +367,11 @@ impl Camera {
     }
 
     fn stalls(&self, number: u64) -> bool {
-        let begins = config::get().strikes_once("cam_stall", number);
         shared(self.number, |shared| {
-            if let (Some(time), Stall::No) = (begins, shared.stalled) {
+            if shared.stalled_at != number
+                && let Some(time) = config::get().strikes_once("cam_stall", number)
+            {
+                shared.stalled_at = number;
                 shared.stalled = match time {
                     "" => Stall::Stream,
                     "forever" => Stall::Forever,
@@ -583,7 +596,7 @@ impl Camera {
         Ok(())
     }
 
-    fn querycap(&self, capability: &mut v4l2_capability) -> Result<(), c_int> {
+    fn querycap(&self, capability: &mut v4l2_capability) {
         *capability = sys::zeroed();
         sys::put(&mut capability.driver, "uvcvideo");
         sys::put(&mut capability.card, "Stand-in camera: Stand-in camera");
@@ -591,7 +604,6 @@ impl Camera {
         capability.version = 6 << 16 | 12 << 8;
         capability.device_caps = sys::CAP_VIDEO_CAPTURE | sys::CAP_STREAMING | sys::CAP_EXT_PIX_FORMAT;
         capability.capabilities = capability.device_caps | sys::CAP_DEVICE_CAPS;
-        Ok(())
     }
 
     fn reqbufs(&self, state: &mut State, request: &mut v4l2_requestbuffers) -> Result<(), c_int> {
@@ -617,7 +629,7 @@ impl Camera {
             if config::get().camera_busy(Place::StreamOn) {
                 return Err(libc::EBUSY);
             }
-            state.queue.stream_on()?;
+            state.queue.stream_on();
             shared(self.number, |shared| {
                 if shared.stalled == Stall::Stream {
                     shared.stalled = Stall::No;
@@ -670,32 +682,29 @@ impl Camera {
 }
 
 impl Node for Camera {
-    fn ioctl(&self, request: u32, argument: *mut c_void) -> Result<(), c_int> {
+    fn ioctl(&self, request: u32, mut argument: Argument) -> Result<(), c_int> {
         if self.gone() {
             return Err(libc::ENODEV);
         }
         let mut guard = lock(&self.state);
-        macro_rules! argument {
-            // SAFETY: the request's number contains the size of this type: it is what the client points to.
-            ($type:ty) => {
-                unsafe { &mut *argument.cast::<$type>() }
-            };
-        }
         if request == sys::DQBUF {
             self.owns()?;
-            return self.dqbuf(guard, argument!(v4l2_buffer));
+            return self.dqbuf(guard, argument.of::<v4l2_buffer>());
         }
         let state = &mut *guard;
         match request {
-            sys::QUERYCAP => self.querycap(argument!(v4l2_capability)),
-            sys::ENUM_FMT => self.enum_fmt(argument!(v4l2_fmtdesc)),
-            sys::ENUM_FRAMESIZES => self.enum_framesizes(argument!(v4l2_frmsizeenum)),
-            sys::ENUM_FRAMEINTERVALS => self.enum_frameintervals(argument!(v4l2_frmivalenum)),
-            sys::G_FMT | sys::TRY_FMT | sys::S_FMT => self.format(state, argument!(v4l2_format), request),
-            sys::G_PARM => self.parm(state, argument!(v4l2_streamparm), false),
-            sys::S_PARM => self.parm(state, argument!(v4l2_streamparm), true),
+            sys::QUERYCAP => {
+                self.querycap(argument.of::<v4l2_capability>());
+                Ok(())
+            }
+            sys::ENUM_FMT => self.enum_fmt(argument.of::<v4l2_fmtdesc>()),
+            sys::ENUM_FRAMESIZES => self.enum_framesizes(argument.of::<v4l2_frmsizeenum>()),
+            sys::ENUM_FRAMEINTERVALS => self.enum_frameintervals(argument.of::<v4l2_frmivalenum>()),
+            sys::G_FMT | sys::TRY_FMT | sys::S_FMT => self.format(state, argument.of::<v4l2_format>(), request),
+            sys::G_PARM => self.parm(state, argument.of::<v4l2_streamparm>(), false),
+            sys::S_PARM => self.parm(state, argument.of::<v4l2_streamparm>(), true),
             sys::ENUMINPUT => {
-                let input = argument!(v4l2_input);
+                let input = argument.of::<v4l2_input>();
                 if input.index != 0 {
                     return Err(libc::EINVAL);
                 }
@@ -705,14 +714,14 @@ impl Node for Camera {
                 Ok(())
             }
             sys::G_INPUT => {
-                *argument!(i32) = 0;
+                *argument.of::<i32>() = 0;
                 Ok(())
             }
-            sys::S_INPUT if *argument!(i32) == 0 => Ok(()),
+            sys::S_INPUT if *argument.of::<i32>() == 0 => Ok(()),
             sys::S_INPUT => Err(libc::EINVAL),
-            sys::REQBUFS => self.reqbufs(state, argument!(v4l2_requestbuffers)),
+            sys::REQBUFS => self.reqbufs(state, argument.of::<v4l2_requestbuffers>()),
             sys::QUERYBUF | sys::QBUF => {
-                let buffer = argument!(v4l2_buffer);
+                let buffer = argument.of::<v4l2_buffer>();
                 if buffer.type_ != sys::BUF_TYPE_VIDEO_CAPTURE {
                     return Err(libc::EINVAL);
                 }
@@ -727,29 +736,29 @@ impl Node for Camera {
                 state.queue.qbuf(buffer, need, false).map(drop)
             }
             sys::EXPBUF => {
-                let export = argument!(v4l2_exportbuffer);
+                let export = argument.of::<v4l2_exportbuffer>();
                 if export.type_ == sys::BUF_TYPE_VIDEO_CAPTURE { state.queue.expbuf(export) } else { Err(libc::EINVAL) }
             }
             sys::STREAMON => {
                 if !state.queue.is_busy() {
                     violation!("{}: STREAMON before REQBUFS", self.name);
                 }
-                self.stream(state, *argument!(u32), true)
+                self.stream(state, *argument.of::<u32>(), true)
             }
-            sys::STREAMOFF => self.stream(state, *argument!(u32), false),
-            sys::QUERYCTRL => state.controls.queryctrl(argument!(v4l2_queryctrl)),
-            sys::QUERY_EXT_CTRL => state.controls.query_ext_ctrl(argument!(v4l2_query_ext_ctrl)),
-            sys::QUERYMENU => state.controls.querymenu(argument!(v4l2_querymenu)),
-            sys::G_CTRL => state.controls.get(argument!(v4l2_control)),
+            sys::STREAMOFF => self.stream(state, *argument.of::<u32>(), false),
+            sys::QUERYCTRL => state.controls.queryctrl(argument.of::<v4l2_queryctrl>()),
+            sys::QUERY_EXT_CTRL => state.controls.query_ext_ctrl(argument.of::<v4l2_query_ext_ctrl>()),
+            sys::QUERYMENU => state.controls.querymenu(argument.of::<v4l2_querymenu>()),
+            sys::G_CTRL => state.controls.get(argument.of::<v4l2_control>()),
             sys::S_CTRL => {
-                let control = state.controls.set(argument!(v4l2_control))?;
+                let control = state.controls.set(argument.of::<v4l2_control>())?;
                 Self::set_controls(&[control]);
                 Ok(())
             }
-            sys::G_EXT_CTRLS => state.controls.many(argument!(v4l2_ext_controls), Many::Get).map(drop),
-            sys::TRY_EXT_CTRLS => state.controls.many(argument!(v4l2_ext_controls), Many::Try).map(drop),
+            sys::G_EXT_CTRLS => state.controls.many(argument.of::<v4l2_ext_controls>(), Many::Get).map(drop),
+            sys::TRY_EXT_CTRLS => state.controls.many(argument.of::<v4l2_ext_controls>(), Many::Try).map(drop),
             sys::S_EXT_CTRLS => {
-                let controls = state.controls.many(argument!(v4l2_ext_controls), Many::Set)?;
+                let controls = state.controls.many(argument.of::<v4l2_ext_controls>(), Many::Set)?;
                 Self::set_controls(&controls);
                 Ok(())
             }

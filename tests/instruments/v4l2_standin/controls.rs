@@ -92,7 +92,7 @@ impl Control {
         self.kind == sys::CTRL_TYPE_INTEGER64
     }
 
-    /// `is_int`: G_CTRL and S_CTRL work.
+    /// `is_int`: `G_CTRL` and `S_CTRL` work.
     fn is_int(&self) -> bool {
         !matches!(self.kind, sys::CTRL_TYPE_INTEGER64 | sys::CTRL_TYPE_STRING | sys::CTRL_TYPE_CTRL_CLASS)
     }

@@ -4,26 +4,26 @@
 use crate::config::{Config, Role};
 use crate::sys::{self, code, v4l2_pix_format_mplane};
 
-/// `MIN_W`, `MIN_H`, also the size before the first S_FMT.
+/// `MIN_W`, `MIN_H`, also the size before the first `S_FMT`.
 pub const MIN: u32 = 32;
 
 /// `struct bcm2835_codec_fmt`.
 #[derive(Debug, Clone, Copy)]
 pub struct Format {
     /// V4L2's.
-    pub pixel_format: u32,
+    pub pixelformat: u32,
     depth: u32,
-    /// For decode, encode, isp, deinterlace, encode_image.
+    /// For decode, encode, isp, deinterlace, `encode_image`.
     align: [u32; 5],
     half_multiplier: u32,
     /// Not raw.
     pub compressed: bool,
-    /// What ENUM_FMT calls it.
+    /// What `ENUM_FMT` calls it.
     pub description: &'static str,
 }
 
 const fn raw(fourcc: [u8; 4], depth: u32, align: [u32; 5], half_multiplier: u32, description: &'static str) -> Format {
-    Format { pixel_format: code(fourcc), depth, align, half_multiplier, compressed: false, description }
+    Format { pixelformat: code(fourcc), depth, align, half_multiplier, compressed: false, description }
 }
 
 const fn packed(fourcc: [u8; 4], depth: u32, align: u32, description: &'static str) -> Format {
@@ -32,7 +32,7 @@ const fn packed(fourcc: [u8; 4], depth: u32, align: u32, description: &'static s
 
 const fn compressed(fourcc: [u8; 4], description: &'static str) -> Format {
     // ALIGN(x, 0) is 0: a compressed format has no stride, whatever is asked for.
-    Format { pixel_format: code(fourcc), depth: 0, align: [0; 5], half_multiplier: 0, compressed: true, description }
+    Format { pixelformat: code(fourcc), depth: 0, align: [0; 5], half_multiplier: 0, compressed: true, description }
 }
 
 const YU12: Format = raw(*b"YU12", 8, [32, 64, 64, 32, 32], 3, "Planar YUV 4:2:0");
@@ -61,10 +61,9 @@ const JPEG: Format = compressed(*b"JPEG", "JFIF JPEG");
 /// (H.264), its OUTPUT list is an assumption. The decoder's and the ISP's are shortened: enough not to be taken.
 pub fn list(role: Role, capture: bool) -> &'static [Format] {
     match (role, capture) {
-        (Role::Decode, false) => &[H264, MJPG],
         (Role::Decode, true) | (Role::Isp, _) => &[YU12, YV12, NV12, NV21, RGBP, RGB3, BGR3, YUYV, UYVY],
         (Role::Encode, false) => &[YU12, YV12, NV12, NV21, RGBP, RGB3, BGR3, AB24, BGR4, YUYV, YVYU, VYUY, UYVY],
-        (Role::Encode, true) => &[H264, MJPG],
+        (Role::Encode, true) | (Role::Decode, false) => &[H264, MJPG],
         (Role::EncodeImage, false) => &[RGBP, RGB3, BGR3, AB24, BGR4, YU12, YUYV, YVYU, VYUY, UYVY],
         (Role::EncodeImage, true) => &[JPEG],
     }
@@ -102,7 +101,7 @@ impl Format {
         if let Some(size) = config.capture_size {
             return size;
         }
-        if self.pixel_format == code(*b"JPEG") {
+        if self.pixelformat == code(*b"JPEG") {
             4096 << 10
         } else if width * height > 1280 * 720 {
             768 << 10
@@ -134,7 +133,7 @@ pub struct QueueData {
     pub selection_set: bool,
     /// `sizeimage`.
     pub size_image: u32,
-    /// S_FMT was called.
+    /// `S_FMT` was called.
     pub set: bool,
 }
 
@@ -168,12 +167,12 @@ impl QueueData {
         let format = match config.wrong_fourcc.filter(|_| capture) {
             Some(fourcc) => known
                 .iter()
-                .find(|format| format.pixel_format == code(fourcc))
+                .find(|format| format.pixelformat == code(fourcc))
                 .copied()
                 .unwrap_or_else(|| compressed(fourcc, "another format")),
-            None => known.iter().find(|format| format.pixel_format == wanted).copied().unwrap_or(known[0]),
+            None => known.iter().find(|format| format.pixelformat == wanted).copied().unwrap_or(known[0]),
         };
-        user.pixelformat = format.pixel_format;
+        user.pixelformat = format.pixelformat;
         if !capture && user.colorspace == sys::COLORSPACE_DEFAULT {
             user.colorspace = colour;
         }

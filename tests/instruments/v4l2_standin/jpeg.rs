@@ -65,20 +65,20 @@ impl Layout {
             Kind::Rgb { bytes, .. } => self.stride * (self.height - 1) + bytes * self.width,
         })
     }
+}
 
-    /// Rows of one plane, brought together: each of `width` bytes, the last byte and row doubled up to an even number if
-    /// `even` (libjpeg-turbo reads luma for every chroma sample).
-    fn rows(&self, data: &[u8], stride: usize, width: usize, height: usize, even: bool) -> Vec<u8> {
-        let (full_width, full_height) =
-            if even { (width.next_multiple_of(2), height.next_multiple_of(2)) } else { (width, height) };
-        let mut out = Vec::with_capacity(full_width * full_height);
-        for row in 0..full_height {
-            let row = &data[stride * row.min(height - 1)..][..width];
-            out.extend_from_slice(row);
-            out.extend(std::iter::repeat_n(row[width - 1], full_width - width));
-        }
-        out
+/// Rows of one plane, brought together: each of `width` bytes, the last byte and row doubled up to an even number if
+/// `even` (libjpeg-turbo reads luma for every chroma sample).
+fn rows(data: &[u8], stride: usize, width: usize, height: usize, even: bool) -> Vec<u8> {
+    let (full_width, full_height) =
+        if even { (width.next_multiple_of(2), height.next_multiple_of(2)) } else { (width, height) };
+    let mut out = Vec::with_capacity(full_width * full_height);
+    for row in 0..full_height {
+        let row = &data[stride * row.min(height - 1)..][..width];
+        out.extend_from_slice(row);
+        out.extend(std::iter::repeat_n(row[width - 1], full_width - width));
     }
+    out
 }
 
 /// A JPEG of the picture in `data`.
@@ -92,28 +92,28 @@ pub fn compress(data: &[u8], layout: &Layout, quality: i64, exif: Exif) -> Resul
     let chroma = &data[(stride * layout.rows).min(data.len())..];
     let jpeg = match kind {
         Kind::Planar { v_first } => {
-            let luma = layout.rows(data, stride, width, height, true);
-            let first = layout.rows(chroma, stride / 2, half_width, half_height, false);
+            let luma = rows(data, stride, width, height, true);
+            let first = rows(chroma, stride / 2, half_width, half_height, false);
             let second = &chroma[stride / 2 * (layout.rows / 2)..];
-            let second = layout.rows(second, stride / 2, half_width, half_height, false);
+            let second = rows(second, stride / 2, half_width, half_height, false);
             let (u, v) = if v_first { (second, first) } else { (first, second) };
             planes([&luma, &u, &v], width, height, tj::TJSAMP_TJSAMP_420, quality)?
         }
         Kind::SemiPlanar { v_first } => {
-            let luma = layout.rows(data, stride, width, height, true);
-            let both = layout.rows(chroma, stride, 2 * half_width, half_height, false);
+            let luma = rows(data, stride, width, height, true);
+            let both = rows(chroma, stride, 2 * half_width, half_height, false);
             let pick = |at: usize| both.iter().skip(at).step_by(2).copied().collect::<Vec<_>>();
             let (u, v) = (pick(usize::from(v_first)), pick(usize::from(!v_first)));
             planes([&luma, &u, &v], width, height, tj::TJSAMP_TJSAMP_420, quality)?
         }
         Kind::Packed { luma, u, v } => {
-            let packed = layout.rows(data, stride, 4 * half_width, height, false);
+            let packed = rows(data, stride, 4 * half_width, height, false);
             let pick = |at: usize, step: usize| packed.iter().skip(at).step_by(step).copied().collect::<Vec<_>>();
             let planes_ = [pick(luma, 2), pick(u, 4), pick(v, 4)];
             planes([&planes_[0], &planes_[1], &planes_[2]], width, height, tj::TJSAMP_TJSAMP_422, quality)?
         }
         Kind::Rgb { bytes, format } => {
-            let pixels = layout.rows(data, stride, bytes * width, height, false);
+            let pixels = rows(data, stride, bytes * width, height, false);
             rgb(&pixels, width, height, format, quality)?
         }
     };
@@ -177,7 +177,7 @@ fn planes(
     // Rows are packed: luma of even width, chroma of half that.
     let strides = [width.next_multiple_of(2) as c_int, width.div_ceil(2) as c_int, width.div_ceil(2) as c_int];
     turbo.run(|out, length| {
-        // SAFETY: `Layout::rows` made the planes as large as the library reads them at these strides.
+        // SAFETY: `rows` made the planes as large as the library reads them at these strides.
         unsafe {
             tj::tj3CompressFromYUVPlanes8(
                 turbo.0,
@@ -195,7 +195,7 @@ fn planes(
 fn rgb(pixels: &[u8], width: usize, height: usize, format: tj::TJPF, quality: i64) -> Result<Vec<u8>, String> {
     let turbo = Turbo::new(quality, tj::TJSAMP_TJSAMP_420)?;
     turbo.run(|out, length| {
-        // SAFETY: `Layout::rows` made the pixels as many as the library reads (pitch 0: packed).
+        // SAFETY: `rows` made the pixels as many as the library reads (pitch 0: packed).
         unsafe { tj::tj3Compress8(turbo.0, pixels.as_ptr(), width as c_int, 0, height as c_int, format, out, length) }
     })
 }

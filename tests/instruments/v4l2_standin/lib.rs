@@ -14,11 +14,11 @@
 //! | item | meaning (default) |
 //! |---|---|
 //! | `nodes=10:decoder+11:encoder+12:isp+31:image` | codec nodes (these); `nodes=none` |
-//! | `report=FILE` | writes what happened there as JSON, see [`report::Report`]: on open, close and violation, and at most every 20 ms while it encodes |
+//! | `report=FILE` | writes what happened there as JSON, see [`report::Report`]: on open, close, violation and exit, and within a tenth of a second of what happens between |
 //! | `delay_us=N` | time of one encode (2000) |
 //! | `src_lag_us=N` | the OUTPUT buffer comes back that much later than CAPTURE's (0: just before) |
 //! | `dmabuf=refuse-reqbufs`, `dmabuf=refuse-qbuf` | EINVAL for DMABUF there |
-//! | `wrong_fourcc=H264` | what S_FMT on CAPTURE gives, whatever is asked for |
+//! | `wrong_fourcc=H264` | what `S_FMT` on CAPTURE gives, whatever is asked for |
 //! | `stride_align=N`, `height_align=N`, `sizeimage_min=N` | raw formats: instead of the driver's alignments; least size |
 //! | `capture_size=N` | bytes of a compressed buffer, instead of the driver's 512 KiB, 768 KiB or 4 MiB |
 //! | `min_buffers=N` | REQBUFS gives at least so many (1) |
@@ -52,7 +52,7 @@
 //! |---|---|
 //! | `camera=N:MJPG:FOLDER` | `/dev/videoN` gives the folder's JPEG files in the order of their names, in the sizes they have |
 //! | `camera=N:YUYV`, `NV12`, `YU12` | it draws `pinhole`'s test pattern, whose number is the frame's since STREAMON |
-//! | `cam_fps=N` | frame rate until S_PARM (30) |
+//! | `cam_fps=N` | frame rate until `S_PARM` (30) |
 //! | `cam_stride_pad=N` | bytes added to each row |
 //! | `cam_busy[=open[:T]]`, `cam_busy=streamon[:T]` | EBUSY, T times (for ever) |
 //!
@@ -67,16 +67,16 @@
 //!   each function here names its model. What the firmware decides is marked as such.
 //! - Queues: videobuf2-core.c, videobuf2-v4l2.c, v4l2-mem2mem.c, v4l2-ioctl.c, v4l2-ctrls-*.c of Linux 6.12, and
 //!   Documentation/userspace-api/media/v4l/{dev-encoder,dev-mem2mem,buffer,dmabuf,vidioc-*}.rst.
-//! - Cameras: uvc_v4l2.c, uvc_queue.c, uvc_video.c; their controls are a selection of vivid's and uvcvideo's.
+//! - Cameras: `uvc_v4l2.c`, `uvc_queue.c`, `uvc_video.c`; their controls are a selection of vivid's and uvcvideo's.
 //! - A dma-buf is any descriptor with a size, in tests a memfd. EXPBUF gives one too, so an exported buffer can be imported
 //!   elsewhere and is the same memory.
 //!
 //! # Rules that end the process
 //!
 //! In [`vb2`]: buffer index, state, type, memory, planes, `bytesused`, `data_offset`, field, reserved fields, lies about a
-//! dma-buf's length, calls before S_FMT and REQBUFS, mappings that vb2 refuses; a picture that changes while it is queued.
+//! dma-buf's length, calls before `S_FMT` and REQBUFS, mappings that vb2 refuses; a picture that changes while it is queued.
 //! A CAPTURE buffer is overwritten when it is queued, so that reading it then shows. In [`m2m`]: OUTPUT and CAPTURE of
-//! different size. Some of these the kernel answers with EINVAL; no correct client asks for it.
+//! different size, buffers requested from the decoder or the ISP. Some of these the kernel answers with EINVAL; no correct client asks for it.
 //!
 //! # What is not modelled
 //!
@@ -120,6 +120,7 @@ unsafe fn video_number(path: *const c_char) -> Option<u32> {
 /// Opens `/dev/videoN`: one of ours, or nothing (the machine's own are out of reach on purpose).
 fn open_video(number: u32, flags: c_int) -> c_int {
     let config = config::get();
+    report::write_at_exit();
     let result = match config.nodes.iter().find(|(node, _)| *node == number) {
         Some(&(_, role)) => m2m::open(number, role, flags),
         None => match config.cameras.iter().find(|camera| camera.number == number) {

@@ -2,7 +2,7 @@
 //! over `drivers/media/v4l2-core/v4l2-mem2mem.c`.
 
 use std::collections::VecDeque;
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -15,7 +15,7 @@ use crate::controls::{Control, Handler, Many};
 use crate::formats::{self, QueueData};
 use crate::jpeg::{self, Layout};
 use crate::memory::Memory;
-use crate::node::{Node, Wake};
+use crate::node::{Argument, Node, Wake};
 use crate::sys::{
     self, v4l2_buffer, v4l2_capability, v4l2_control, v4l2_encoder_cmd, v4l2_event, v4l2_event_subscription,
     v4l2_exportbuffer, v4l2_ext_controls, v4l2_fmtdesc, v4l2_format, v4l2_frmsizeenum, v4l2_query_ext_ctrl,
@@ -53,12 +53,13 @@ pub struct M2m {
     worker: Mutex<Option<JoinHandle<()>>>,
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "each is a state of its own")]
 struct State {
     output: Queue,
     capture: Queue,
     output_data: QueueData,
     capture_data: QueueData,
-    /// "A single set of colorspace parameters for both": colorspace, ycbcr_enc, quantization, xfer_func.
+    /// "A single set of colorspace parameters for both": colorspace, `ycbcr_enc`, quantization, `xfer_func`.
     colour: [u32; 4],
     /// Frames per second: numerator, denominator.
     rate: [u32; 2],
@@ -70,7 +71,7 @@ struct State {
     busy: bool,
     /// It will stay there.
     hanging: bool,
-    /// ENC_CMD_STOP waits for the last frame.
+    /// `ENC_CMD_STOP` waits for the last frame.
     draining: bool,
     /// The rest of a JPEG that did not fit.
     rest: Option<(Vec<u8>, libc::timeval)>,
@@ -126,7 +127,7 @@ impl State {
     fn layout(&self) -> Layout {
         let data = &self.output_data;
         Layout {
-            pixel_format: data.format.pixel_format,
+            pixel_format: data.format.pixelformat,
             width: data.crop_width as usize,
             height: data.crop_height as usize,
             stride: data.stride as usize,
@@ -279,6 +280,13 @@ impl M2m {
         }
     }
 
+    /// Waits for something to do; the report is behind by a moment at most.
+    fn idle<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let state = self.wait(state, Some(report::PAUSE * 5));
+        report::write(false);
+        state
+    }
+
     /// Whether the frame is to be given up: a queue was stopped, or all.
     fn void(&self, state: &State, job: &Job) -> bool {
         state.closing || [state.output.generation, state.capture.generation] != job.generations || self.gone()
@@ -289,7 +297,7 @@ impl M2m {
         let mut state = lock(&self.state);
         while !state.closing {
             if self.gone() {
-                state = self.wait(state, None);
+                state = self.idle(state);
             } else if state.rest.is_some() && state.capture.streaming && !state.capture.ready.is_empty() {
                 let Some(((rest, time), target)) = state.rest.take().zip(state.capture.take()) else { continue };
                 self.deliver(&mut state, target, time, &rest);
@@ -307,7 +315,7 @@ impl M2m {
                 state.capture.finish(target, BufferState::Done);
                 self.notify();
             } else {
-                state = self.wait(state, None);
+                state = self.idle(state);
             }
         }
     }
@@ -415,7 +423,9 @@ impl M2m {
             report.encodes_done += 1;
             report.jpeg_bytes = jpeg.len() as u32;
         });
-        if config.strikes("not_jpeg", number) {
+        let compressed = state.capture_data.format.pixelformat;
+        let asked_for_jpeg = compressed == sys::code(*b"JPEG") || compressed == sys::code(*b"MJPG");
+        if config.strikes("not_jpeg", number) || !asked_for_jpeg {
             jpeg = b"\0\0\0\x01\x67this is no JPEG".repeat(64);
         }
         if config.strikes("truncated", number) {
@@ -496,7 +506,7 @@ impl M2m {
             report.formats.push(report::Format {
                 node: self.name.clone(),
                 queue: if capture { "capture" } else { "output" },
-                fourcc: sys::text(data.format.pixel_format),
+                fourcc: sys::text(data.format.pixelformat),
                 width: data.crop_width,
                 height: data.height,
                 stride: data.stride,
@@ -512,7 +522,7 @@ impl M2m {
         let mut user: sys::v4l2_pix_format_mplane = sys::zeroed();
         user.width = data.crop_width;
         user.height = data.height;
-        user.pixelformat = data.format.pixel_format;
+        user.pixelformat = data.format.pixelformat;
         user.field = sys::FIELD_NONE;
         user.num_planes = 1;
         user.plane_fmt[0].sizeimage = data.size_image;
@@ -584,13 +594,12 @@ impl M2m {
         }
         command.raw = [0; 8];
         match command.cmd {
-            // "Do we need to do anything here?": it does nothing, so CAPTURE stays at its end until STREAMOFF.
-            sys::ENC_CMD_START => {}
             sys::ENC_CMD_STOP if !try_only && state.output.streaming && state.capture.streaming => {
                 state.draining = true;
                 self.notify();
             }
-            sys::ENC_CMD_STOP => {}
+            // START: "do we need to do anything here?" It does nothing, so CAPTURE stays at its end until STREAMOFF.
+            sys::ENC_CMD_START | sys::ENC_CMD_STOP => {}
             _ => return Err(libc::EINVAL),
         }
         Ok(())
@@ -600,7 +609,7 @@ impl M2m {
         if config::get().busy(Place::StreamOn) {
             return Err(libc::EBUSY);
         }
-        state.queue(buffer_type)?.stream_on()?;
+        state.queue(buffer_type)?.stream_on();
         if state.output.streaming && state.capture.streaming && matches!(self.role, Role::Encode | Role::EncodeImage) {
             let (output, capture) = (&state.output_data, &state.capture_data);
             let sizes = [(output.crop_width, output.crop_height), (capture.crop_width, capture.crop_height)];
@@ -647,6 +656,9 @@ impl M2m {
 
     fn reqbufs(&self, state: &mut State, request: &mut v4l2_requestbuffers) -> Result<(), c_int> {
         let config = config::get();
+        if !matches!(self.role, Role::Encode | Role::EncodeImage) {
+            violation!("{}: taken for an encoder, it is {:?}", self.name, self.role);
+        }
         let data = *state.data(request.type_);
         let queue = state.queue(request.type_)?;
         if request.memory == sys::MEMORY_DMABUF && config.dmabuf == Some(NoDmabuf::Reqbufs) {
@@ -708,86 +720,80 @@ impl M2m {
 }
 
 impl Node for M2m {
-    fn ioctl(&self, request: u32, argument: *mut c_void) -> Result<(), c_int> {
+    fn ioctl(&self, request: u32, mut argument: Argument) -> Result<(), c_int> {
         if self.gone() {
             return Err(libc::ENODEV);
         }
         let mut guard = lock(&self.state);
         if request == sys::DQBUF {
-            // SAFETY: the request's number says that this is behind the pointer.
-            return self.dqbuf(guard, unsafe { &mut *argument.cast::<v4l2_buffer>() });
+            return self.dqbuf(guard, argument.of::<v4l2_buffer>());
         }
         if request == sys::STREAMOFF {
-            // SAFETY: as above; an int that names the queue.
-            let buffer_type = unsafe { argument.cast::<u32>().read() };
-            return self.stream_off(guard, buffer_type).1;
+            return self.stream_off(guard, *argument.of::<u32>()).1;
         }
         let state = &mut *guard;
-        macro_rules! argument {
-            // SAFETY: the request's number contains the size of this type: it is what the client points to.
-            ($type:ty) => {
-                unsafe { &mut *argument.cast::<$type>() }
-            };
-        }
         match request {
-            sys::QUERYCAP => querycap(argument!(v4l2_capability), self.role),
-            sys::ENUM_FMT => enum_fmt(argument!(v4l2_fmtdesc), self.role),
-            sys::ENUM_FRAMESIZES => enum_framesizes(argument!(v4l2_frmsizeenum), self.role),
-            sys::G_FMT => Self::g_fmt(state, argument!(v4l2_format)),
-            sys::TRY_FMT => self.s_fmt(state, argument!(v4l2_format), true),
-            sys::S_FMT => self.s_fmt(state, argument!(v4l2_format), false),
-            sys::G_SELECTION => self.selection(state, argument!(v4l2_selection), false),
-            sys::S_SELECTION => self.selection(state, argument!(v4l2_selection), true),
-            sys::G_PARM => self.parm(state, argument!(v4l2_streamparm), false),
-            sys::S_PARM => self.parm(state, argument!(v4l2_streamparm), true),
-            sys::REQBUFS => self.reqbufs(state, argument!(v4l2_requestbuffers)),
+            sys::QUERYCAP => {
+                querycap(argument.of::<v4l2_capability>(), self.role);
+                Ok(())
+            }
+            sys::ENUM_FMT => enum_fmt(argument.of::<v4l2_fmtdesc>(), self.role),
+            sys::ENUM_FRAMESIZES => enum_framesizes(argument.of::<v4l2_frmsizeenum>(), self.role),
+            sys::G_FMT => Self::g_fmt(state, argument.of::<v4l2_format>()),
+            sys::TRY_FMT => self.s_fmt(state, argument.of::<v4l2_format>(), true),
+            sys::S_FMT => self.s_fmt(state, argument.of::<v4l2_format>(), false),
+            sys::G_SELECTION => self.selection(state, argument.of::<v4l2_selection>(), false),
+            sys::S_SELECTION => self.selection(state, argument.of::<v4l2_selection>(), true),
+            sys::G_PARM => self.parm(state, argument.of::<v4l2_streamparm>(), false),
+            sys::S_PARM => self.parm(state, argument.of::<v4l2_streamparm>(), true),
+            sys::REQBUFS => self.reqbufs(state, argument.of::<v4l2_requestbuffers>()),
             sys::QUERYBUF => {
-                let buffer = argument!(v4l2_buffer);
+                let buffer = argument.of::<v4l2_buffer>();
                 state.queue(buffer.type_)?.querybuf(buffer)
             }
             sys::EXPBUF => {
-                let export = argument!(v4l2_exportbuffer);
+                let export = argument.of::<v4l2_exportbuffer>();
                 state.queue(export.type_)?.expbuf(export)
             }
-            sys::QBUF => self.qbuf(state, argument!(v4l2_buffer)),
+            sys::QBUF => self.qbuf(state, argument.of::<v4l2_buffer>()),
             sys::STREAMON => {
-                let result = self.stream_on(state, *argument!(u32));
+                let result = self.stream_on(state, *argument.of::<u32>());
                 self.notify();
                 result
             }
-            sys::ENCODER_CMD => self.encoder_command(state, argument!(v4l2_encoder_cmd), false),
-            sys::TRY_ENCODER_CMD => self.encoder_command(state, argument!(v4l2_encoder_cmd), true),
+            sys::ENCODER_CMD => self.encoder_command(state, argument.of::<v4l2_encoder_cmd>(), false),
+            sys::TRY_ENCODER_CMD => self.encoder_command(state, argument.of::<v4l2_encoder_cmd>(), true),
             sys::SUBSCRIBE_EVENT => {
-                let event = argument!(v4l2_event_subscription).type_;
+                let event = argument.of::<v4l2_event_subscription>().type_;
                 let known = matches!(event, sys::EVENT_EOS | sys::EVENT_SOURCE_CHANGE | sys::EVENT_CTRL);
                 state.subscribed.extend(known.then_some(event));
                 if known { Ok(()) } else { Err(libc::EINVAL) }
             }
             sys::UNSUBSCRIBE_EVENT => {
-                let event = argument!(v4l2_event_subscription).type_;
+                let event = argument.of::<v4l2_event_subscription>().type_;
                 state.subscribed.retain(|&subscribed| subscribed != event);
                 Ok(())
             }
             sys::DQEVENT => {
-                let event = argument!(v4l2_event);
+                let event = argument.of::<v4l2_event>();
                 // __v4l2_event_dequeue: ENOENT. A blocking wait for events is not modelled.
                 *event = state.events.pop_front().ok_or(libc::ENOENT)?;
                 event.pending = state.events.len() as u32;
                 Ok(())
             }
-            sys::QUERYCTRL => state.controls.queryctrl(argument!(v4l2_queryctrl)),
-            sys::QUERY_EXT_CTRL => state.controls.query_ext_ctrl(argument!(v4l2_query_ext_ctrl)),
-            sys::QUERYMENU => state.controls.querymenu(argument!(v4l2_querymenu)),
-            sys::G_CTRL => state.controls.get(argument!(v4l2_control)),
+            sys::QUERYCTRL => state.controls.queryctrl(argument.of::<v4l2_queryctrl>()),
+            sys::QUERY_EXT_CTRL => state.controls.query_ext_ctrl(argument.of::<v4l2_query_ext_ctrl>()),
+            sys::QUERYMENU => state.controls.querymenu(argument.of::<v4l2_querymenu>()),
+            sys::G_CTRL => state.controls.get(argument.of::<v4l2_control>()),
             sys::S_CTRL => {
-                let control = state.controls.set(argument!(v4l2_control))?;
+                let control = state.controls.set(argument.of::<v4l2_control>())?;
                 Self::note_controls(&[control]);
                 Ok(())
             }
-            sys::G_EXT_CTRLS => state.controls.many(argument!(v4l2_ext_controls), Many::Get).map(drop),
-            sys::TRY_EXT_CTRLS => state.controls.many(argument!(v4l2_ext_controls), Many::Try).map(drop),
+            sys::G_EXT_CTRLS => state.controls.many(argument.of::<v4l2_ext_controls>(), Many::Get).map(drop),
+            sys::TRY_EXT_CTRLS => state.controls.many(argument.of::<v4l2_ext_controls>(), Many::Try).map(drop),
             sys::S_EXT_CTRLS => {
-                let controls = state.controls.many(argument!(v4l2_ext_controls), Many::Set)?;
+                let controls = state.controls.many(argument.of::<v4l2_ext_controls>(), Many::Set)?;
                 Self::note_controls(&controls);
                 Ok(())
             }
@@ -805,18 +811,15 @@ impl Node for M2m {
         let input = libc::POLLIN | libc::POLLRDNORM;
         let output = libc::POLLOUT | libc::POLLWRNORM;
         if events & (input | output) != 0 {
-            let idle = |queue: &Queue| {
-                !queue.streaming || queue.error || !queue.has_queued() && !(queue.last_dequeued && !queue.is_output)
-            };
+            let idle = |queue: &Queue| !queue.streaming || queue.error || !(queue.has_queued() || queue.last_dequeued);
             if idle(&state.output) && idle(&state.capture) {
                 ready |= libc::POLLERR;
             } else {
                 if state.output.has_done() {
                     ready |= output;
                 }
-                if state.capture.has_done() || state.capture.last_dequeued {
-                    ready |= input;
-                } else if events & input != 0 && config::get().spurious_poll() {
+                let spurious = || events & input != 0 && config::get().spurious_poll();
+                if state.capture.has_done() || state.capture.last_dequeued || spurious() {
                     ready |= input;
                 }
             }
@@ -860,7 +863,7 @@ impl Node for M2m {
 }
 
 /// `v4l_querycap` and `vidioc_querycap`.
-fn querycap(capability: &mut v4l2_capability, role: Role) -> Result<(), c_int> {
+fn querycap(capability: &mut v4l2_capability, role: Role) {
     *capability = sys::zeroed();
     sys::put(&mut capability.driver, "bcm2835-codec");
     let role = match role {
@@ -874,7 +877,6 @@ fn querycap(capability: &mut v4l2_capability, role: Role) -> Result<(), c_int> {
     capability.version = 6 << 16 | 12 << 8;
     capability.device_caps = sys::CAP_VIDEO_M2M_MPLANE | sys::CAP_STREAMING | sys::CAP_EXT_PIX_FORMAT;
     capability.capabilities = capability.device_caps | sys::CAP_DEVICE_CAPS;
-    Ok(())
 }
 
 /// `v4l_enum_fmt` and `enum_fmt`.
@@ -889,7 +891,7 @@ fn enum_fmt(description: &mut v4l2_fmtdesc, role: Role) -> Result<(), c_int> {
     *description = sys::zeroed();
     description.index = index;
     description.type_ = type_;
-    description.pixelformat = format.pixel_format;
+    description.pixelformat = format.pixelformat;
     description.flags = if format.compressed { sys::FMT_FLAG_COMPRESSED } else { 0 };
     sys::put(&mut description.description, format.description);
     Ok(())
@@ -899,7 +901,7 @@ fn enum_fmt(description: &mut v4l2_fmtdesc, role: Role) -> Result<(), c_int> {
 fn enum_framesizes(sizes: &mut v4l2_frmsizeenum, role: Role) -> Result<(), c_int> {
     let known = [true, false]
         .iter()
-        .any(|&capture| formats::list(role, capture).iter().any(|format| format.pixel_format == sizes.pixel_format));
+        .any(|&capture| formats::list(role, capture).iter().any(|format| format.pixelformat == sizes.pixel_format));
     if !known || sizes.index != 0 {
         return Err(libc::EINVAL);
     }

@@ -12,10 +12,28 @@ use libc::{pollfd, sigset_t, timespec};
 use crate::memory::Memory;
 use crate::{config, real, report, violation};
 
+/// What a client's call points to.
+#[derive(Debug, Clone, Copy)]
+pub struct Argument {
+    at: *mut c_void,
+    /// As the request's number has it.
+    size: usize,
+}
+
+impl Argument {
+    /// The structure there, for the time of the call.
+    pub fn of<T: Copy>(&mut self) -> &mut T {
+        assert_eq!(size_of::<T>(), self.size);
+        // SAFETY: the client says by the request's number that a structure of this size is there, and no pointer is null.
+        // Every member of those structures takes any bits.
+        unsafe { &mut *self.at.cast() }
+    }
+}
+
 /// What is behind a descriptor of ours.
 pub trait Node: Send + Sync {
     /// A V4L2 call, or the error number it fails with.
-    fn ioctl(&self, request: u32, argument: *mut c_void) -> Result<(), c_int>;
+    fn ioctl(&self, request: u32, argument: Argument) -> Result<(), c_int>;
     /// `revents` for these events.
     fn poll(&self, events: i16) -> i16;
     /// The memory to map for a cookie.
@@ -113,7 +131,7 @@ pub fn ioctl(node: &dyn Node, request: u32, argument: *mut c_void) -> Result<(),
     if config::get().interrupted() {
         return Err(libc::EINTR);
     }
-    node.ioctl(request, argument)
+    node.ioctl(request, Argument { at: argument, size: (request >> 16 & 0x3fff) as usize })
 }
 
 /// However a wake-up might get lost, a waiter looks again after this.
@@ -125,7 +143,7 @@ fn to_timespec(time: Duration) -> timespec {
     spec.tv_sec = time.as_secs() as libc::time_t;
     #[allow(clippy::unnecessary_cast, reason = "its type differs between systems")]
     {
-        spec.tv_nsec = time.subsec_nanos() as _;
+        spec.tv_nsec = time.subsec_nanos().into();
     }
     spec
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -90,8 +91,12 @@ pub struct Control {
 
 static REPORT: Mutex<Option<Report>> = Mutex::new(None);
 static WRITTEN: Mutex<Option<Instant>> = Mutex::new(None);
+/// One writer at a time.
+static WRITING: Mutex<()> = Mutex::new(());
+/// Something was noted since it was written.
+static NEWS: AtomicBool = AtomicBool::new(false);
 /// A report written after every frame would cost more than the frames.
-const PAUSE: Duration = Duration::from_millis(20);
+pub const PAUSE: Duration = Duration::from_millis(20);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -100,6 +105,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Changes the report.
 pub fn note(change: impl FnOnce(&mut Report)) {
     change(lock(&REPORT).get_or_insert_with(Report::default));
+    NEWS.store(true, Ordering::Relaxed);
+}
+
+/// Has the report written at the process's end, too.
+pub fn write_at_exit() {
+    extern "C" fn last() {
+        write(true);
+    }
+    static ONCE: Once = Once::new();
+    // SAFETY: a function that lives as long as the library, which is not unloaded.
+    ONCE.call_once(|| unsafe {
+        libc::atexit(last);
+    });
 }
 
 /// Counts a fault that came into force.
@@ -110,6 +128,9 @@ pub fn fault(name: &str) {
 /// Writes the report, if one is wanted and `now` or the last one is old enough.
 pub fn write(now: bool) {
     let Some(path) = crate::config::get().report.as_ref() else { return };
+    if !now && !NEWS.load(Ordering::Relaxed) {
+        return;
+    }
     {
         let mut written = lock(&WRITTEN);
         if !now && written.is_some_and(|at| at.elapsed() < PAUSE) {
@@ -118,13 +139,13 @@ pub fn write(now: bool) {
         *written = Some(Instant::now());
     }
     let text = {
+        NEWS.store(false, Ordering::Relaxed);
         let mut report = lock(&REPORT);
         let report = report.get_or_insert_with(Report::default);
         report.pid = std::process::id();
         serde_json::to_string_pretty(report).unwrap_or_default()
     };
     // Whole or not at all: a test reads it at any time.
-    static WRITING: Mutex<()> = Mutex::new(());
     let _one = lock(&WRITING);
     let part = path.with_extension("part");
     if std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, path)).is_err() {

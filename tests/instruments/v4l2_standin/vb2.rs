@@ -80,6 +80,7 @@ pub struct Buffer {
 
 /// A queue.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "vb2_queue has as many")]
 pub struct Queue {
     /// `/dev/videoN`, for messages.
     pub node: String,
@@ -351,7 +352,7 @@ impl Queue {
             length = self.attach(index, fd, length, need)?;
         }
         if self.is_output {
-            self.check_payload(&what, &plane, length, need);
+            Self::check_payload(&what, &plane, length, need);
             if user.field != sys::FIELD_ANY && user.field != sys::FIELD_NONE {
                 violation!("{what}: QBUF with field {}, the format has none", user.field);
             }
@@ -394,7 +395,7 @@ impl Queue {
     }
 
     /// `__verify_length`, and what the driver needs beyond.
-    fn check_payload(&self, what: &str, plane: &v4l2_plane, length: u32, need: Need) {
+    fn check_payload(what: &str, plane: &v4l2_plane, length: u32, need: Need) {
         if plane.bytesused == 0 {
             violation!("{what}: QBUF of OUTPUT without bytesused (deprecated, vb2_warn_zero_bytesused)");
         }
@@ -491,16 +492,15 @@ impl Queue {
     }
 
     /// `vb2_core_streamon`.
-    pub fn stream_on(&mut self) -> Result<(), c_int> {
+    pub fn stream_on(&mut self) {
         if self.streaming {
-            return Ok(());
+            return;
         }
         if self.buffers.is_empty() {
             violation!("{}: STREAMON before REQBUFS", self.what());
         }
         self.streaming = true;
         self.ready = self.queued.clone();
-        Ok(())
     }
 
     /// `__vb2_queue_cancel`.

@@ -1,0 +1,327 @@
+//! The V4L2 camera source: real code of ours down to the system call, below it a stand-in for cameras
+//! (`tests/instruments/v4l2_standin`). A real `uvcvideo` camera is in `make test-usb`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use pinhole::jpeg;
+use serde_json::{Value, json};
+
+use crate::support::{Daemon, Decoded, Start, frames};
+
+/// The camera `/dev/video0`, a folder of JPEG files.
+fn mjpeg(folder: &Path, more: &str) -> Start {
+    let standin = format!("nodes=none;camera=0:MJPG:{};{more}", folder.display());
+    Start::with(&["camera.source=v4l2", "camera.resolution=640x480"]).standin(&standin)
+}
+
+/// The camera `/dev/video2`, which delivers raw pictures of the test pattern.
+fn raw(format: &str, more: &str) -> Start {
+    Start::with(&["camera.source=v4l2", "camera.resolution=640x480"]).standin(&format!("camera=2:{format};{more}"))
+}
+
+/// Files of which every other lacks its Huffman tables, as those of most cameras do; with what must come out.
+fn files(folder: &Path) -> Vec<Vec<u8>> {
+    frames(folder, 6, 20_000);
+    (0..6)
+        .map(|i| {
+            let path = folder.join(format!("{i:04}.jpg"));
+            let whole = std::fs::read(&path).unwrap();
+            if i % 2 == 1 {
+                return whole;
+            }
+            let cut = without_tables(&whole);
+            std::fs::write(path, &cut).unwrap();
+            let at = jpeg::inspect(&cut).unwrap().insert_tables_at.unwrap();
+            [&cut[..at], jpeg::HUFFMAN_TABLES, &cut[at..]].concat()
+        })
+        .collect()
+}
+
+/// Without its DHT segments.
+fn without_tables(jpeg: &[u8]) -> Vec<u8> {
+    let mut out = jpeg[..2].to_vec();
+    let mut at = 2;
+    while jpeg[at + 1] != 0xda {
+        let length = 2 + usize::from(u16::from_be_bytes([jpeg[at + 2], jpeg[at + 3]]));
+        if jpeg[at + 1] != 0xc4 {
+            out.extend_from_slice(&jpeg[at..at + length]);
+        }
+        at += length;
+    }
+    out.extend_from_slice(&jpeg[at..]);
+    out
+}
+
+#[test]
+fn mjpeg_is_passed_through_untouched() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = files(folder.path());
+    // By name, by number, by path, and where libcamera finds none.
+    for (source, id) in [("v4l2", ""), ("v4l2", "/dev/video0"), ("v4l2", "0"), ("auto", "")] {
+        let daemon =
+            mjpeg(folder.path(), "").set(format!("camera.source={source}")).set(format!("camera.id={id}")).spawn();
+        let mut stream = daemon.stream("/stream");
+        let mut last = None;
+        for _ in 0..30 {
+            let part = stream.part();
+            let index = expected.iter().position(|file| *file == part.jpeg).expect("one of the files, byte for byte");
+            assert!(last.is_none_or(|last| (last + 1) % 6 == index), "{index} after {last:?}");
+            last = Some(index);
+        }
+        let status = daemon.status();
+        assert_eq!(status["camera"]["source"], "v4l2");
+        assert_eq!(status["camera"]["id"], "/dev/video0");
+        assert_eq!((&status["encoder"]["kind"], &status["frames"]["dropped"]), (&json!("passthrough"), &json!(0)));
+    }
+}
+
+#[test]
+fn raw_pictures_go_to_the_software_encoder() {
+    for format in ["YUYV", "NV12", "YU12"] {
+        for more in ["nodes=none", "nodes=none;cam_stride_pad=40"] {
+            for size in ["640x480", "648x486"] {
+                let daemon = raw(format, more).set(format!("camera.resolution={size}")).spawn();
+                let mut stream = daemon.stream("/stream");
+                let mut last = -1;
+                for _ in 0..4 {
+                    let picture = Decoded::of(&stream.part().jpeg);
+                    assert_eq!(picture.size.to_string(), size);
+                    let number = i64::from(picture.frame_number());
+                    assert!(number > last && number < 10_000, "{format} {more} {size}: {number} after {last}");
+                    last = number;
+                }
+                assert_eq!(daemon.status()["encoder"]["kind"], "software");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_hardware_encoder_reads_the_cameras_buffers() {
+    for format in ["YU12", "NV12", "YUYV"] {
+        let mut daemon = raw(format, "").spawn();
+        let mut stream = daemon.stream("/stream");
+        let mut last = -1;
+        for _ in 0..40 {
+            let number = i64::from(Decoded::of(&stream.part().jpeg).frame_number());
+            assert!(number > last, "{format}: {number} after {last}");
+            last = number;
+        }
+        let status = daemon.status();
+        assert_eq!(status["encoder"]["kind"], "v4l2-m2m", "{format}: {status:#}");
+        assert_eq!(status["encoder"]["memory"], "dma-buf", "{format}: {status:#}");
+        daemon.terminate();
+        let report = daemon.report();
+        assert!(report["violation"].is_null(), "{report:#}");
+        assert_eq!(report["memory"]["output"], "dmabuf");
+        // Each buffer is mapped once, not for every frame.
+        assert!(report["dmabuf_attached"].as_u64().unwrap() <= 8, "{format}: {report:#}");
+    }
+}
+
+#[test]
+fn what_the_encoder_cannot_read_is_copied() {
+    for (standin, words) in [
+        ("dmabuf=refuse-reqbufs", "it takes no dma-bufs"),
+        ("dmabuf=refuse-qbuf", "does not take the camera's buffers: Invalid argument"),
+        ("stride_align=1024", "it wants rows of 1024 bytes, the camera has 640"),
+        ("height_align=128", "it wants planes at"),
+    ] {
+        let mut daemon = raw("YU12", standin).spawn();
+        let mut stream = daemon.stream("/stream");
+        let mut last = -1;
+        for _ in 0..10 {
+            let number = i64::from(Decoded::of(&stream.part().jpeg).frame_number());
+            assert!(number > last, "{standin}: {number} after {last}");
+            last = number;
+        }
+        let status = daemon.status();
+        assert_eq!(
+            (&status["encoder"]["kind"], &status["encoder"]["memory"]),
+            (&json!("v4l2-m2m"), &json!("copy")),
+            "{standin}: {status:#}"
+        );
+        let said = status["encoder"]["reason"].as_str().unwrap();
+        assert!(said.contains(words), "{standin}: {said}");
+        daemon.terminate();
+        assert!(daemon.report()["violation"].is_null(), "{standin}");
+    }
+}
+
+#[test]
+fn text_is_drawn_into_shared_buffers_before_the_encoder_reads_them() {
+    let mut daemon = raw("YU12", "").set("overlay.text=MMMMMMMMMM").set("overlay.position=top-right").spawn();
+    let mut stream = daemon.stream("/stream");
+    for _ in 0..5 {
+        let picture = Decoded::of(&stream.part().jpeg);
+        picture.frame_number();
+        let black = (0..24).filter(|y| (480..620).filter(|x| picture.at(*x, *y) < 30).count() > 40).count();
+        assert!(black > 10, "{black} dark rows in the corner");
+    }
+    let status = daemon.status();
+    assert_eq!((&status["encoder"]["memory"], &status["encoder"]["overlay"]), (&json!("dma-buf"), &json!(true)));
+    daemon.terminate();
+    assert!(daemon.report()["violation"].is_null(), "a picture changed while the encoder had it");
+}
+
+#[test]
+fn an_unplugged_camera_comes_back_in_the_same_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    files(folder.path());
+    let daemon = mjpeg(folder.path(), "cam_unplug@30:2").spawn();
+    let mut stream = daemon.stream("/stream");
+    let gone = stream.until("a placeholder", |part| part.size() == "640x480" && part.jpeg.len() < 19_000);
+    let back = stream.until("the camera", |part| part.jpeg.len() >= 19_000);
+    assert!(back.received - gone.received < Duration::from_secs(6), "{:?}", back.received - gone.received);
+    assert!(daemon.log().contains("no picture"), "{}", daemon.log());
+    assert_eq!(daemon.get("/snapshot").status, 200);
+}
+
+#[test]
+fn stalls_and_damage_are_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    files(folder.path());
+    let daemon = mjpeg(folder.path(), "cam_stall@20").set("camera.stall_timeout=1s").spawn();
+    let mut stream = daemon.stream("/stream");
+    stream.until("pictures after the stall", |part| part.sequence() > 40 && part.jpeg.len() >= 19_000);
+    assert!(daemon.log().contains("sent no frame for 1 s"), "{}", daemon.log());
+    drop(daemon);
+    let daemon = mjpeg(folder.path(), "cam_error_flag@10:3;cam_truncated@20:2;cam_empty@30").spawn();
+    let mut stream = daemon.stream("/stream");
+    // Each part is checked to be a whole JPEG.
+    for _ in 0..60 {
+        stream.part();
+    }
+    assert_eq!(daemon.status()["frames"]["dropped"], 6, "{}", daemon.log());
+}
+
+#[test]
+fn why_a_camera_cannot_be_used_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    files(folder.path());
+    for (start, words) in [
+        (mjpeg(folder.path(), "cam_busy=open"), "camera /dev/video0 is in use by another program"),
+        (mjpeg(folder.path(), "cam_busy=streamon"), "camera /dev/video0 is in use by another program"),
+        (mjpeg(folder.path(), "").set("camera.id=/dev/video7"), "camera.id \"/dev/video7\" not found"),
+        (mjpeg(folder.path(), "").set("camera.id=logitech"), "camera.id \"logitech\" not found; cameras present: 0:"),
+        (Start::with(&["camera.source=v4l2"]).standin("nodes=11:encoder+12:isp"), "no camera found"),
+        (
+            Start::with(&["camera.source=v4l2", "camera.id=/dev/video11"]).standin("nodes=11:encoder"),
+            "camera /dev/video11 cannot deliver video",
+        ),
+    ] {
+        let start = if words.contains("in use") { start.set("camera.id=/dev/video0") } else { start };
+        let daemon = start.spawn();
+        let snapshot = daemon.get("/snapshot");
+        let reason = snapshot.header("x-reason").unwrap_or_default().to_owned();
+        assert!(snapshot.status == 503 && reason.contains(words), "{words}: {reason}");
+    }
+}
+
+fn controls(daemon: &Daemon) -> Vec<Value> {
+    let document: Value = serde_json::from_slice(&daemon.get("/api/v1/controls").body).unwrap();
+    document["controls"].as_array().unwrap().clone()
+}
+
+#[test]
+fn controls_of_every_type_are_told_and_set() {
+    let folder = tempfile::tempdir().unwrap();
+    files(folder.path());
+    let mut daemon = mjpeg(folder.path(), "").set("camera.controls.Contrast=60").spawn();
+    daemon.stream("/stream").part();
+    let all = controls(&daemon);
+    let names: Vec<&str> = all.iter().map(|control| control["name"].as_str().unwrap()).collect();
+    for absent in ["Zoom, Absolute", "User Controls", "Horizontal Flip"] {
+        assert!(!names.contains(&absent), "{absent} in {names:?}");
+    }
+    for expected in [
+        json!({"name": "Brightness", "type": "integer", "min": -64, "max": 64, "default": 0, "value": 0}),
+        json!({"name": "Contrast", "type": "integer", "min": 0, "max": 95, "step": 5, "default": 50, "value": 60}),
+        json!({"name": "White Balance, Automatic", "type": "boolean", "default": true, "value": true}),
+        json!({"name": "Do White Balance", "type": "button", "value": null}),
+        json!({"name": "Auto Exposure", "type": "enum", "default": 3, "options": [
+            {"value": 1, "name": "Manual Mode"}, {"value": 3, "name": "Aperture Priority Mode"}]}),
+        json!({"name": "Integer 64 Bits", "type": "integer", "max": 0x0002_0000_0000_i64}),
+        json!({"name": "Read-Only Integer 32 Bits", "read_only": true}),
+    ] {
+        let got = all.iter().find(|control| control["name"] == expected["name"]).unwrap_or_else(|| panic!("{names:?}"));
+        for (key, value) in expected.as_object().unwrap() {
+            assert_eq!(&got[key], value, "{key} of {got}");
+        }
+    }
+    let menu = all.iter().find(|control| control["name"] == "Integer Menu").unwrap();
+    assert_eq!(menu["options"][8], json!({"value": 8, "name": "42"}));
+
+    // The mode before what it governs, whatever the order they are given in.
+    daemon.patch(
+        "/api/v1/controls",
+        r#"{"Exposure Time, Absolute": 500, "auto-exposure": "Manual Mode", "Integer 64 Bits": 6000000000,
+            "Do White Balance": true, "Brightness": -3}"#,
+        200,
+    );
+    let answer = daemon.patch("/api/v1/controls", r#"{"Brightness": 65}"#, 422);
+    assert_eq!((&answer["control"], &answer["max"]), (&json!("Brightness"), &json!(64)));
+    daemon.patch("/api/v1/controls", r#"{"Contrast": 61}"#, 422);
+    daemon.patch("/api/v1/controls", r#"{"Contrast": null}"#, 200);
+    let all = controls(&daemon);
+    let value = |name: &str| all.iter().find(|control| control["name"] == name).unwrap()["value"].clone();
+    assert_eq!(value("Exposure Time, Absolute"), 500);
+    assert_eq!(value("Integer 64 Bits"), 6_000_000_000_u64);
+    assert_eq!((value("Brightness"), value("Contrast")), (json!(-3), json!(50)));
+    daemon.terminate();
+    assert!(daemon.report()["violation"].is_null());
+}
+
+#[test]
+fn size_and_rate_change_and_viewers_stay() {
+    let daemon = raw("YUYV", "nodes=none").spawn();
+    let mut stream = daemon.stream("/stream");
+    assert_eq!(stream.part().size(), "640x480");
+    let answer = daemon.patch("/api/v1/settings", r#"{"resolution": "320x240", "frame_rate": 10}"#, 200);
+    assert_eq!(answer["camera"]["width"], 320);
+    stream.until("the new size", |part| part.size() == "320x240");
+    let start = stream.part().received;
+    for _ in 0..10 {
+        stream.part();
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    assert!((0.7..1.5).contains(&seconds), "10 frames in {seconds}");
+    // What the camera does not have becomes what it has.
+    let answer = daemon.patch("/api/v1/settings", r#"{"resolution": "330x250"}"#, 200);
+    assert_eq!((&answer["resolution"], &answer["camera"]["width"]), (&json!("330x250"), &json!(320)));
+}
+
+#[test]
+fn the_camera_flips_where_it_can_and_the_encoder_where_not() {
+    for (orientation, turned_by) in
+        [("rotate-180", "camera"), ("flip-horizontal", "camera"), ("flip-vertical", "camera"), ("rotate-90", "encoder")]
+    {
+        let daemon = raw("YU12", "nodes=none").set(format!("camera.orientation={orientation}")).spawn();
+        let picture = Decoded::of(&daemon.stream("/stream").part().jpeg);
+        assert_eq!(daemon.status()["camera"]["turned_by"], turned_by, "{orientation}");
+        let (width, height) = (picture.size.width, picture.size.height);
+        let [left, right] = [picture.at(width / 40, height / 2), picture.at(width * 39 / 40, height / 2)];
+        match orientation {
+            "rotate-180" | "flip-horizontal" => assert!(right > 160 && left < 60, "{orientation}: {left} {right}"),
+            "flip-vertical" => assert!(left > 160 && right < 60, "{orientation}: {left} {right}"),
+            _ => assert_eq!((width, height), (480, 640)),
+        }
+        // And back.
+        let answer = daemon.patch("/api/v1/settings", r#"{"orientation": "normal"}"#, 200);
+        assert_eq!(answer["orientation"], "normal");
+        let number = Decoded::of(&daemon.get("/snapshot?max_age_ms=0").body).frame_number();
+        assert!(number < 10_000, "{number}");
+    }
+}
+
+#[test]
+fn cameras_are_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    files(folder.path());
+    let output = mjpeg(folder.path(), "camera=3:NV12").command(folder.path()).arg("--list-cameras").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    assert!(text.contains("(/dev/video0), camera.source v4l2") && text.contains("MJPG"), "{text}");
+    assert!(text.contains("(/dev/video3)") && text.contains("NV12"), "{text}");
+}
