@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from conftest import FPS, SIZES, Viewer, size_of, until
+from conftest import FPS, SIZES, Viewer, decoded, size_of, until
 
 
 def test_resolution_changes_under_a_viewer(camera, daemon, machine, pictures, source):
@@ -45,6 +45,35 @@ def test_frame_rate_changes_under_a_viewer(camera, daemon, machine, pictures, so
         viewer.part_that("a picture of the camera's", pictures["640x480"].__contains__)
         viewer.part()
         assert 0.8 * wanted < rate(viewer) < 1.2 * wanted
+
+
+TURNS = {
+    "rotate-180": lambda picture: picture[::-1, ::-1],
+    "flip-horizontal": lambda picture: picture[:, ::-1],
+    "rotate-90": lambda picture: picture.swapaxes(0, 1)[:, ::-1],
+    "normal": lambda picture: picture,
+}
+
+
+def test_orientation_changes_under_a_viewer(camera, daemon, machine, pictures, source):
+    """The camera sends JPEG and cannot turn it: pinholed does."""
+    usb = camera()
+    running = daemon()
+    files = pictures["640x480"].files
+    originals = [decoded(jpeg).astype(int) for jpeg in files]
+
+    def is_turned(jpeg: bytes, turn) -> bool:
+        seen = decoded(jpeg)
+        wanted = [turn(original) for original in originals]
+        return seen.shape == wanted[0].shape and min(abs(seen - picture).mean() for picture in wanted) < 2
+
+    with Viewer(machine) as viewer:
+        for name, turn in TURNS.items():
+            assert running.json("/api/v1/settings", "PATCH", {"orientation": name})["orientation"] == name
+            viewer.part_that(f"turned: {name}", lambda jpeg, turn=turn: is_turned(jpeg, turn))
+            assert all(is_turned(viewer.part().jpeg, turn) for _ in range(3))
+        assert viewer.part().jpeg in files, "byte for byte again"
+    assert "unplugged" not in usb.log()
 
 
 @pytest.mark.parametrize("body", [{"resolution": "5x5"}, {"frame_rate": 0}, {"quality": 101}, {"orientation": "sideways"}],
