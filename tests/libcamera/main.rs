@@ -168,10 +168,12 @@ fn settings_and_controls_change_while_it_runs() {
     let answer = daemon.patch("/api/v1/settings", r#"{"resolution": "1280x720", "frame_rate": 15}"#, 200);
     assert_eq!(answer["camera"]["width"], 1280);
     stream.until("the new size", |part| part.size() == "1280x720");
-    // The virtual pipeline has this control, and passes its value over.
-    let answer = daemon.patch("/api/v1/controls", r#"{"FaceDetectMode": "FaceDetectModeAuto"}"#, 200);
+    // The virtual pipeline has this control, with one value, and passes that over.
+    let answer = daemon.patch("/api/v1/controls", r#"{"FaceDetectMode": "face-detect-mode-off"}"#, 200);
     let mode = answer["controls"].as_array().unwrap().iter().find(|c| c["name"] == "FaceDetectMode").unwrap().clone();
-    assert_eq!((&mode["type"], &mode["value"]), (&"enum".into(), &1.into()), "{answer:#}");
+    assert_eq!((&mode["type"], &mode["value"]), (&"enum".into(), &0.into()), "{answer:#}");
+    let answer = daemon.patch("/api/v1/controls", r#"{"FaceDetectMode": "FaceDetectModeFast"}"#, 422);
+    assert!(answer["error"].as_str().unwrap().contains("must be one of 0 (FaceDetectModeOff)"), "{answer}");
     let answer = daemon.patch("/api/v1/controls", r#"{"Brightness": 1}"#, 422);
     assert!(answer["error"].as_str().unwrap().contains("FaceDetectMode"), "{answer}");
     stream.part();

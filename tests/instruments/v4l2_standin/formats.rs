@@ -1,5 +1,5 @@
 //! The codec's formats and how it adjusts them: `supported_formats`, `get_bytesperline`, `get_sizeimage`,
-//! `vidioc_try_fmt` and `vidioc_s_fmt` of bcm2835-v4l2-codec.c (rpi-6.12.y).
+//! `vidioc_try_fmt` and `vidioc_s_fmt` of bcm2835-v4l2-codec.c (see the crate's text for its version).
 
 use crate::config::{Config, Role};
 use crate::sys::{self, code, v4l2_pix_format_mplane};

@@ -63,8 +63,10 @@
 //!
 //! # What is modelled, and from where
 //!
-//! - Nodes, formats, sizes, alignments, controls, events, commands: bcm2835-v4l2-codec.c of raspberrypi/linux rpi-6.12.y;
-//!   each function here names its model. What the firmware decides is marked as such.
+//! - Nodes, formats, sizes, alignments, controls, events, commands: bcm2835-v4l2-codec.c of raspberrypi/linux
+//!   at commit 00d3b7dcd7d8. By its interfaces that is a kernel between 5.17 and 6.10; rpi-6.12.y's was not to be had here,
+//!   and what it changed, if anything, is not known.
+//!   Each function here names its model. What the firmware decides is marked as such.
 //! - Queues: videobuf2-core.c, videobuf2-v4l2.c, v4l2-mem2mem.c, v4l2-ioctl.c, v4l2-ctrls-*.c of Linux 6.12, and
 //!   Documentation/userspace-api/media/v4l/{dev-encoder,dev-mem2mem,buffer,dmabuf,vidioc-*}.rst.
 //! - Cameras: `uvc_v4l2.c`, `uvc_queue.c`, `uvc_video.c`; their controls are a selection of vivid's and uvcvideo's.

@@ -1,5 +1,5 @@
-//! The codec's nodes: `drivers/staging/vc04_services/bcm2835-codec/bcm2835-v4l2-codec.c` of raspberrypi/linux (rpi-6.12.y)
-//! over `drivers/media/v4l2-core/v4l2-mem2mem.c`.
+//! The codec's nodes: `drivers/staging/vc04_services/bcm2835-codec/bcm2835-v4l2-codec.c` of raspberrypi/linux (see the
+//! crate's text for its version) over `drivers/media/v4l2-core/v4l2-mem2mem.c`.
 
 use std::collections::VecDeque;
 use std::ffi::c_int;

@@ -141,9 +141,9 @@ fn to_timespec(time: Duration) -> timespec {
     // SAFETY: numbers only, for which zero is a value; some systems have padding in it.
     let mut spec: timespec = unsafe { std::mem::zeroed() };
     spec.tv_sec = time.as_secs() as libc::time_t;
-    #[allow(clippy::unnecessary_cast, reason = "its type differs between systems")]
+    #[allow(clippy::cast_lossless, reason = "its width differs between systems")]
     {
-        spec.tv_nsec = time.subsec_nanos().into();
+        spec.tv_nsec = time.subsec_nanos() as libc::c_long;
     }
     spec
 }
