@@ -23,7 +23,7 @@ features = $$(scripts/features)
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 .PHONY: run
 run: build ## build, then serve the best camera there is, else the test pattern
@@ -61,6 +61,19 @@ lint: ## rustfmt, clippy, cargo deny, shellcheck
 test-libcamera: ## tests against real libcamera and its virtual cameras (in a Debian 13 root)
 	@scripts/setup build nextest
 	scripts/test-libcamera
+
+.PHONY: test-usb
+test-usb: ## tests with a USB camera in an emulated PC (real uvcvideo and libcamera)
+	@scripts/setup build
+	scripts/test-usb
+
+.PHONY: armv6
+armv6: ## build for the Pi Zero's processor, with Debian's armel libcamera
+	scripts/build-armv6
+
+.PHONY: test-zero
+test-zero: ## the ARMv6 build with a USB camera on an emulated Pi Zero
+	scripts/test-zero
 
 .PHONY: test-clients
 test-clients: build ## tests with ffmpeg, OpenCV, curl, Chromium and others

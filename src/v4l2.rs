@@ -404,7 +404,8 @@ impl Device {
     /// Sets a control.
     pub fn set_control(&self, id: u32, value: i64, is_wide: bool) -> Result<(), V4l2Error> {
         if !is_wide {
-            let value = value.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
+            // A bit mask may use all 32 bits.
+            let value = value.clamp(i64::from(i32::MIN), i64::from(u32::MAX)) as u32 as i32;
             return self.call("VIDIOC_S_CTRL", |file| ioctl::s_ctrl(file, id, value)).map(drop);
         }
         let mut control = bindings::v4l2_ext_control { id, ..Default::default() };

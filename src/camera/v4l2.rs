@@ -440,7 +440,10 @@ fn describe(device: &Device, raw: &bindings::v4l2_query_ext_ctrl) -> Option<Cont
     };
     let has_range = kind == Kind::Integer;
     let has_value = kind != Kind::Button && raw.flags & bindings::V4L2_CTRL_FLAG_WRITE_ONLY == 0;
-    let value = if has_value { device.control(raw.id, raw.type_ == TYPE_INTEGER64).ok().map(typed) } else { None };
+    let value = if has_value { device.control(raw.id, raw.type_ == TYPE_INTEGER64).ok() } else { None };
+    // A bit mask has no sign; its default and bounds come without, too.
+    let is_mask = raw.type_ == bindings::v4l2_ctrl_type_V4L2_CTRL_TYPE_BITMASK;
+    let value = value.map(|number| typed(if is_mask { i64::from(number as u32) } else { number }));
     let name: Vec<u8> = raw.name.iter().map(|&c| c as u8).collect();
     Some(Control {
         id: raw.id,
