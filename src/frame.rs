@@ -177,7 +177,7 @@ impl<'a> RawFrame<'a> {
     /// The plane with this index, if it holds `rows` rows of `row_bytes`. The last row may end before its stride does.
     ///
     /// # Errors
-    /// [`EncodeError::ShortPlane`].
+    /// [`EncodeError::ShortPlane`], also for a picture without rows or columns.
     pub fn checked_plane(&self, index: usize, row_bytes: usize, rows: usize) -> Result<&Plane<'a>, EncodeError> {
         let short = |have, need, stride| EncodeError::ShortPlane {
             format: self.pixel_format,
@@ -189,7 +189,7 @@ impl<'a> RawFrame<'a> {
         };
         let plane = self.plane(index).ok_or_else(|| short(0, row_bytes.saturating_mul(rows), row_bytes))?;
         let need = plane.stride.saturating_mul(rows.saturating_sub(1)).saturating_add(row_bytes);
-        if plane.data.len() < need || plane.stride < row_bytes {
+        if plane.data.len() < need || plane.stride < row_bytes || row_bytes == 0 || rows == 0 {
             return Err(short(plane.data.len(), need, plane.stride));
         }
         Ok(plane)
