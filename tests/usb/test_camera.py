@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+import time
+
+import pytest
 
 from conftest import FPS, SOURCES, Pictures, Viewer, decoded, until
 from usbcam import without_dht
@@ -140,3 +143,25 @@ def test_two_cameras(camera, daemon, machine, pictures, tmp_path):
             assert viewer.part().jpeg not in pictures["640x480"]
         second.plug()
         viewer.part_that("a picture of the second camera", others.__contains__)
+
+
+@pytest.mark.xfail(strict=True, reason="auto takes a camera through V4L2 that udev has not shown to libcamera yet")
+def test_auto_waits_for_libcamera(camera, daemon, machine, pictures):
+    """The device node is there some time before udev has seen it: here a long time."""
+    usb = camera()
+    running = daemon("camera.source=auto")
+    files = pictures["640x480"]
+    udevd = "$(pidof systemd-udevd)"
+    with Viewer(machine) as viewer:
+        viewer.part_that("a picture of the camera's", files.__contains__)
+        usb.unplug()
+        running.until_state("degraded", 10)
+        machine.run(f"kill -STOP {udevd}")
+        try:
+            usb.plug()
+            until("a video device", lambda: machine.video_devices(), 10)
+            time.sleep(4)
+        finally:
+            machine.run(f"kill -CONT {udevd}")
+        viewer.part_that("a picture of the camera's", files.__contains__)
+        assert running.status()["camera"]["source"] == "libcamera"
