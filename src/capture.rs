@@ -35,6 +35,8 @@ const IDLE_ROUND: Duration = Duration::from_secs(2);
 const DAMAGED_MAX: u32 = 5;
 /// One that has given this many good ones works.
 const WORKS_AFTER: u64 = 100;
+/// How often dropped frames are told of in the journal.
+const DROPS_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// A descriptor that is ready again and again with nothing to be had for it is looked at this seldom.
 const STORM_PAUSE: Duration = Duration::from_millis(1);
 /// Placeholders come at this pace: often enough for clients that give up on silence, rare enough to cost nothing.
@@ -143,6 +145,8 @@ struct Capture<'a> {
     size: Size,
     /// Failed attempts in a row.
     failures: usize,
+    /// When a dropped frame was last told of.
+    drop_told: Option<Instant>,
     opened_before: bool,
     /// What was last logged of an opened camera.
     description: String,
@@ -211,6 +215,7 @@ impl<'a> Capture<'a> {
             placeholder: Placeholder::new(notes),
             placeholder_due: Instant::now(),
             failures: 0,
+            drop_told: None,
             opened_before: false,
             description: String::new(),
             hardware: Hardware::default(),
@@ -282,6 +287,13 @@ impl<'a> Capture<'a> {
         self.opened_before = true;
 
         let mut notes = self.start_controls(&mut *camera);
+        if info.limited_range && !choice.is_software() {
+            notes.push(
+                "this camera's black is 16 and its white 235, which the hardware encoder passes on: pictures look pale; \
+                 encoder.kind: software corrects it"
+                    .to_owned(),
+            );
+        }
         let overlay = if info.pixel_format == PixelFormat::Mjpeg && !self.overlay_config.reencode {
             if !self.overlay_config.text.is_empty() {
                 notes.push(
@@ -651,12 +663,13 @@ impl<'a> Capture<'a> {
         self.failures = 0;
     }
 
-    fn drop_frame(&self, open: &mut Open, error: &EncodeError) {
+    fn drop_frame(&mut self, open: &mut Open, error: &EncodeError) {
         self.shared.metrics.dropped.inc();
         let error = error.to_string();
-        // Once for a run of bad frames: a camera with a loose cable must not fill the journal.
-        if open.last_error.is_none() {
-            log::warn!("frame dropped: {error}");
+        // A camera with a loose cable must not fill the journal.
+        if self.drop_told.is_none_or(|told| told.elapsed() > DROPS_TOLD_EVERY) {
+            self.drop_told = Some(Instant::now());
+            log::warn!("frame dropped: {error} (/metrics counts them; told at most once a minute)");
         }
         open.last_error = Some(error);
     }

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use tokio::sync::oneshot;
 
@@ -38,8 +38,7 @@ impl Settings {
 }
 
 /// Some settings, to be changed.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Change {
     /// See [`Settings`].
     pub resolution: Option<Resolution>,
@@ -52,6 +51,35 @@ pub struct Change {
 }
 
 impl Change {
+    /// Of a JSON object.
+    ///
+    /// # Errors
+    /// A name that is no setting, or a value that is not right for its setting, in words.
+    pub fn from_json(object: Map<String, Json>) -> Result<Self, String> {
+        fn read<T: serde::de::DeserializeOwned>(name: &str, value: Json) -> Result<Option<T>, String> {
+            serde_json::from_value(value).map(Some).map_err(|error| {
+                let error = error.to_string();
+                // Ours say "must be …".
+                if error.starts_with("must ") { format!("{name} {error}") } else { format!("{name}: {error}") }
+            })
+        }
+        let mut change = Self::default();
+        for (name, value) in object {
+            match name.as_str() {
+                "resolution" => change.resolution = read(&name, value)?,
+                "frame_rate" => change.frame_rate = read(&name, value)?,
+                "quality" => change.quality = read(&name, value)?,
+                "orientation" => change.orientation = read(&name, value)?,
+                _ => {
+                    return Err(format!(
+                        "unknown setting {name:?}: settings are resolution, frame_rate, quality and orientation"
+                    ));
+                }
+            }
+        }
+        Ok(change)
+    }
+
     /// Settings with this change made.
     pub fn applied_to(&self, settings: &Settings) -> Settings {
         Settings {

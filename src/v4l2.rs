@@ -54,6 +54,19 @@ impl V4l2Error {
     }
 }
 
+const FULL_RANGE: u32 = bindings::v4l2_quantization_V4L2_QUANTIZATION_FULL_RANGE;
+/// Asks a capture device to convert to the colour space named.
+const SET_CSC: u32 = bindings::V4L2_PIX_FMT_FLAG_SET_CSC;
+
+/// A format as the driver granted it.
+#[derive(Clone, Debug)]
+pub struct Granted {
+    /// Code, size and layout.
+    pub format: Format,
+    /// Black is 16 and white 235, where a JPEG has 0 and 255.
+    pub limited_range: bool,
+}
+
 /// A buffer taken from a queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Dequeued {
@@ -152,8 +165,8 @@ impl Device {
         (0..256).map_while(described).collect()
     }
 
-    /// Asks for a format. What the driver makes of it comes back.
-    pub fn set_format(&self, queue: QueueType, format: &Format) -> Result<Format, V4l2Error> {
+    /// Asks for a format, with the full range of brightness that a JPEG has. What the driver makes of it comes back.
+    pub fn set_format(&self, queue: QueueType, format: &Format) -> Result<Granted, V4l2Error> {
         let mut raw = bindings::v4l2_format { type_: queue as u32, ..Default::default() };
         let field = bindings::v4l2_field_V4L2_FIELD_NONE;
         if queue.is_multiplanar() {
@@ -165,8 +178,9 @@ impl Device {
                 num_planes: 1,
                 ..Default::default()
             };
-            // A JPEG holds full-range BT.601; what the camera delivers is asked to be that as well.
             pix.colorspace = bindings::v4l2_colorspace_V4L2_COLORSPACE_JPEG;
+            pix.quantization = FULL_RANGE as u8;
+            pix.flags = SET_CSC as u8;
             if let Some(plane) = format.plane_fmt.first() {
                 pix.plane_fmt[0].bytesperline = plane.bytesperline;
                 pix.plane_fmt[0].sizeimage = plane.sizeimage;
@@ -180,10 +194,34 @@ impl Device {
                 field,
                 bytesperline: format.plane_fmt.first().map_or(0, |plane| plane.bytesperline),
                 sizeimage: format.plane_fmt.first().map_or(0, |plane| plane.sizeimage),
+                colorspace: bindings::v4l2_colorspace_V4L2_COLORSPACE_JPEG,
+                quantization: FULL_RANGE,
+                flags: SET_CSC,
+                // Without it the kernel takes the fields above for old garbage.
+                priv_: bindings::V4L2_PIX_FMT_PRIV_MAGIC,
                 ..Default::default()
             };
         }
-        self.call("VIDIOC_S_FMT", |file| ioctl::s_fmt(&mut file.as_raw_fd(), raw))
+        let granted: bindings::v4l2_format =
+            self.call("VIDIOC_S_FMT", |file| ioctl::s_fmt(&mut file.as_raw_fd(), raw))?;
+        // SAFETY: the queue's type says which member the driver filled; both hold plain numbers.
+        let (colorspace, quantization) = unsafe {
+            if queue.is_multiplanar() {
+                (granted.fmt.pix_mp.colorspace, u32::from(granted.fmt.pix_mp.quantization))
+            } else {
+                (granted.fmt.pix.colorspace, granted.fmt.pix.quantization)
+            }
+        };
+        // V4L2_MAP_QUANTIZATION_DEFAULT of videodev2.h, for YCbCr.
+        let is_full = match quantization {
+            bindings::v4l2_quantization_V4L2_QUANTIZATION_DEFAULT => {
+                colorspace == bindings::v4l2_colorspace_V4L2_COLORSPACE_JPEG
+            }
+            quantization => quantization == FULL_RANGE,
+        };
+        let format = Format::try_from(granted)
+            .map_err(|error| self.error("VIDIOC_S_FMT", io::Error::other(error.to_string())))?;
+        Ok(Granted { format, limited_range: !is_full })
     }
 
     /// Asks for a frame rate, in frames per second. The granted one comes back, or `None` where the driver has none.

@@ -10,7 +10,7 @@ use std::{io, slice};
 
 use ::libcamera::camera::{self as lc, ActiveCamera, CameraConfiguration};
 use ::libcamera::camera_manager::{CameraList, CameraManager};
-use ::libcamera::color_space::ColorSpace;
+use ::libcamera::color_space::{ColorSpace, Range};
 use ::libcamera::control::{ControlEntry, ControlList};
 use ::libcamera::control_value::{ControlType, ControlValue};
 use ::libcamera::controls::{ControlId, FrameDurationLimits};
@@ -238,11 +238,11 @@ impl LibcameraSource {
             wanted: format!("{pixel_format} {}", request.size),
             reason,
         };
-        let (size, stride, stream) = {
+        let (size, stride, stream, range) = {
             let granted = configuration.get(0).ok_or_else(|| unsupported("it has no stream".to_owned()))?;
             let size = Size { width: granted.get_size().width, height: granted.get_size().height };
             let stream = granted.stream().ok_or_else(|| unsupported("it has no stream".to_owned()))?;
-            (size, granted.get_stride() as usize, stream)
+            (size, granted.get_stride() as usize, stream, granted.get_color_space().map(|space| space.range))
         };
         let stride = match pixel_format {
             PixelFormat::Mjpeg => 0,
@@ -290,6 +290,7 @@ impl LibcameraSource {
             paced: controls.is_some() || virtual_pipeline,
             dma_buf_offsets: common_offsets(&slots),
             turns,
+            limited_range: pixel_format != PixelFormat::Mjpeg && matches!(range, Some(Range::Limited)),
         };
         let mut source = Self {
             slots,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config;
 pub use crate::config::Orientation;
@@ -107,6 +107,8 @@ pub struct CameraInfo {
     pub dma_buf_offsets: Option<[usize; 3]>,
     /// True if the camera turns the picture as it was asked to; false if that is left to others.
     pub turns: bool,
+    /// Raw pictures whose black is 16 and white 235 (chroma 16 to 240), where a JPEG has 0 to 255.
+    pub limited_range: bool,
 }
 
 /// Why a camera cannot be opened or went away.
@@ -188,13 +190,18 @@ pub struct Opener {
     script: Rc<RefCell<faults::Script>>,
     /// libcamera has opened a camera. One that was unplugged and comes back shows in V4L2 first; it is waited for.
     libcamera_works: Cell<bool>,
+    /// Since when V4L2 has a camera that libcamera does not know.
+    known_to_v4l2: Cell<Option<Instant>>,
 }
+
+/// udev tells libcamera of a camera a little after the kernel has made its device.
+const LIBCAMERA_GRACE: Duration = Duration::from_secs(5);
 
 impl Opener {
     /// An opener for this configuration.
     pub fn new(config: config::Camera) -> Self {
         let script = Rc::new(RefCell::new(faults::Script::new(config.faults.clone())));
-        Self { config, script, libcamera_works: Cell::new(false) }
+        Self { config, script, libcamera_works: Cell::new(false), known_to_v4l2: Cell::new(None) }
     }
 
     /// True for sources without a sensor: nothing is lost when they pause while nobody watches.
@@ -249,15 +256,20 @@ impl Opener {
                 return result;
             }
         };
-        if self.libcamera_works.get() {
+        if matches!(of_libcamera, CameraError::NotBuilt) {
+            return Ok(Box::new(v4l2::V4l2Source::open(id, request)?));
+        }
+        let known = !self.libcamera_works.get() && v4l2::knows(id);
+        if !known {
+            self.known_to_v4l2.set(None);
             return Err(of_libcamera);
         }
-        match v4l2::V4l2Source::open(id, request) {
-            Ok(camera) => Ok(Box::new(camera)),
-            // Neither knows it: libcamera's list is the one to show, where there is one.
-            Err(CameraError::NoCamera) if !matches!(of_libcamera, CameraError::NotBuilt) => Err(of_libcamera),
-            Err(error) => Err(error),
+        let since = self.known_to_v4l2.get().unwrap_or_else(Instant::now);
+        self.known_to_v4l2.set(Some(since));
+        if since.elapsed() < LIBCAMERA_GRACE {
+            return Err(of_libcamera);
         }
+        Ok(Box::new(v4l2::V4l2Source::open(id, request)?))
     }
 }
 

@@ -76,6 +76,7 @@ impl Replay {
                 paced: true,
                 dma_buf_offsets: None,
                 turns: false,
+                limited_range: false,
             },
             pace: Pace::new(frame_rate),
             frames,

@@ -56,6 +56,7 @@ impl TestPattern {
             paced: true,
             dma_buf_offsets: None,
             turns: false,
+            limited_range: false,
         };
         let mut pattern = Self {
             info,

@@ -52,6 +52,14 @@ pub fn list() -> Vec<CameraSummary> {
     find_all().into_iter().map(|found| found.summary).collect()
 }
 
+/// True if `id` means one of the cameras present.
+pub fn knows(id: &str) -> bool {
+    if id.trim().starts_with("/dev/") {
+        return V4l2Source::at(Path::new(id.trim())).is_ok();
+    }
+    choose(&list(), id).is_ok()
+}
+
 fn find_all() -> Vec<Found> {
     let mut all: Vec<Found> = Vec::new();
     for path in v4l2::node_paths() {
@@ -105,7 +113,7 @@ impl V4l2Source {
         let CameraSummary { id, model, .. } = summary;
         let failed = |error: V4l2Error| failed(&id, error);
 
-        let (pixel_format, format) = negotiate(&device, queue, &id, request)?;
+        let (pixel_format, v4l2::Granted { format, limited_range }) = negotiate(&device, queue, &id, request)?;
         let size = Size { width: format.width, height: format.height };
         if size != request.size {
             log::info!("camera {id} delivers {size} instead of {}", request.size);
@@ -139,6 +147,7 @@ impl V4l2Source {
             paced: granted_rate.is_some_and(|rate| rate < request.frame_rate * 1.05),
             dma_buf_offsets: exported.then(|| plane_offsets(pixel_format, stride, size)),
             turns,
+            limited_range: limited_range && pixel_format != PixelFormat::Mjpeg,
             id: id.clone(),
         };
         device.stream_on(queue).map_err(failed)?;
@@ -194,7 +203,7 @@ fn negotiate(
     queue: QueueType,
     id: &str,
     request: &StreamRequest,
-) -> Result<(PixelFormat, Format), CameraError> {
+) -> Result<(PixelFormat, v4l2::Granted), CameraError> {
     let offered = device.formats(queue);
     let mut reasons = Vec::new();
     for candidate in CANDIDATES {
@@ -208,7 +217,8 @@ fn negotiate(
             pixelformat: fourcc,
             plane_fmt: vec![PlaneLayout::default()],
         };
-        let granted = device.set_format(queue, &wanted).map_err(|error| failed(id, error))?;
+        let answer = device.set_format(queue, &wanted).map_err(|error| failed(id, error))?;
+        let granted = &answer.format;
         let size = Size { width: granted.width, height: granted.height };
         let Some(plane) = granted.plane_fmt.first() else { continue };
         let (stride, length) = (plane.bytesperline as usize, plane.sizeimage as usize);
@@ -223,7 +233,7 @@ fn negotiate(
         } else if !fits {
             reasons.push(format!("{candidate} {size} with stride {stride} does not fit {length} bytes"));
         } else {
-            return Ok((candidate, granted));
+            return Ok((candidate, answer));
         }
     }
     let offered: Vec<String> = offered.iter().map(ToString::to_string).collect();

@@ -333,6 +333,7 @@ pub fn choose(
     let new_software = || -> Result<Box<dyn Encoder>, EncodeError> {
         let mut encoder = Software::new(quality)?;
         encoder.set_orientation(extras.orientation);
+        encoder.set_limited_range(camera.limited_range);
         Ok(Box::new(encoder))
     };
     match (config.kind, format) {

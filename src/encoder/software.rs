@@ -22,6 +22,10 @@ pub struct Software {
     /// Takes pictures apart that are not planes of even size, and turns them in the same pass.
     turner: RawTurner,
     orientation: Orientation,
+    /// What comes has a limited range.
+    limited_range: bool,
+    /// The planes with their range made full.
+    expanded: [Vec<u8>; 3],
     /// Of the JPEG.
     size: Size,
 }
@@ -36,6 +40,8 @@ impl Software {
             buffer: Vec::new(),
             turner: RawTurner::default(),
             orientation: Orientation::Rotate0,
+            limited_range: false,
+            expanded: Default::default(),
             size: NO_SIZE,
         };
         encoder.set_quality(quality)?;
@@ -50,6 +56,11 @@ impl Software {
     /// How pictures are turned from now on before they are encoded.
     pub fn set_orientation(&mut self, orientation: Orientation) {
         self.orientation = orientation;
+    }
+
+    /// Whether pictures from now on have a limited range (black 16, white 235), to be made full: JPEG knows no other.
+    pub fn set_limited_range(&mut self, limited: bool) {
+        self.limited_range = limited;
     }
 
     fn resize(&mut self, size: Size) {
@@ -116,7 +127,19 @@ impl Software {
         }
         self.resize(size);
         let taken = self.turner.planes();
-        let planes: [(&[u8], usize); 3] = std::array::from_fn(|i| lent[i].unwrap_or(taken[i]));
+        let mut planes: [(&[u8], usize); 3] = std::array::from_fn(|i| lent[i].unwrap_or(taken[i]));
+        if self.limited_range {
+            let (luma_width, luma_rows) =
+                ((size.width as usize).next_multiple_of(2), (size.height as usize).next_multiple_of(2));
+            let sides = [(luma_width, luma_rows), (luma_width / 2, luma_rows / 2), (luma_width / 2, luma_rows / 2)];
+            let tables = [&FULL_LUMA, &FULL_CHROMA, &FULL_CHROMA];
+            for ((plane, to), ((width, rows), table)) in
+                planes.iter_mut().zip(&mut self.expanded).zip(sides.into_iter().zip(tables))
+            {
+                expand(*plane, width, rows, table, to);
+                *plane = (to.as_slice(), width);
+            }
+        }
         let pointers = planes.map(|(data, _)| data.as_ptr());
         let strides = planes.map(|(_, stride)| stride as c_int);
         let mut out = self.buffer.as_mut_ptr();
@@ -139,6 +162,39 @@ impl Software {
             return Err(self.turbo.failed("tj3CompressFromYUVPlanes8", size));
         }
         Ok(Encoded { pieces: [&self.buffer[..length as usize], &[], &[]], size })
+    }
+}
+
+/// Full-range values of limited-range ones (ITU-R BT.601, 219 and 224 steps).
+const FULL_LUMA: [u8; 256] = full_range(16, 219, 0, 255);
+const FULL_CHROMA: [u8; 256] = full_range(128, 224, 128, 255);
+
+const fn full_range(origin: i32, steps: i32, target: i32, span: i32) -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut value = 0;
+    while value < 256 {
+        let scaled = (value - origin) * span;
+        // Rounded to the nearest, below zero too.
+        let full = target + (scaled + if scaled < 0 { -steps / 2 } else { steps / 2 }) / steps;
+        table[value as usize] = if full < 0 {
+            0
+        } else if full > 255 {
+            255
+        } else {
+            full as u8
+        };
+        value += 1;
+    }
+    table
+}
+
+/// Copies a plane through a table, rows one behind the other.
+fn expand((data, stride): (&[u8], usize), width: usize, rows: usize, table: &[u8; 256], to: &mut Vec<u8>) {
+    to.resize(width * rows, 0);
+    for (to, from) in to.chunks_exact_mut(width.max(1)).zip(data.chunks(stride.max(1))) {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = table[usize::from(*from)];
+        }
     }
 }
 

@@ -148,7 +148,7 @@ impl M2m {
         let (size, wanted) = (camera.size, v4l2::fourcc(camera.pixel_format));
         let plane = PlaneLayout { bytesperline: camera.stride as u32, sizeimage: 0 };
         let raw = Format { width: size.width, height: size.height, pixelformat: wanted, plane_fmt: vec![plane] };
-        let output = device.set_format(queues.output, &raw)?;
+        let output = device.set_format(queues.output, &raw)?.format;
         let wrong = |device: &Device, queue, wanted: String, got: String| EncodeError::WrongFormatGranted {
             path: device.path().display().to_string(),
             queue,
@@ -172,7 +172,7 @@ impl M2m {
             device.set_crop(size.width, size.height)?;
         }
         let jpeg = Format { width: size.width, height: size.height, pixelformat: coded, plane_fmt: Vec::new() };
-        let capture = device.set_format(queues.capture, &jpeg)?;
+        let capture = device.set_format(queues.capture, &jpeg)?.format;
         if capture.pixelformat != coded {
             // Old firmware without start_x gives H.264 (picamera2#351).
             return Err(wrong(&device, "CAPTURE", described(&jpeg), described(&capture)));

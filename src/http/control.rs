@@ -26,7 +26,7 @@ pub async fn controls(context: web::Data<Context>, request: HttpRequest, body: w
     }
     let mut names: Option<Vec<String>> = None;
     let result = if request.method() == Method::PATCH {
-        let values: Map<String, Json> = match parse(&body) {
+        let values = match parse(&body) {
             Ok(values) => values,
             Err(answer) => return answer,
         };
@@ -60,8 +60,9 @@ pub async fn settings(context: web::Data<Context>, request: HttpRequest, body: w
     if request.method() != Method::PATCH {
         return answer(StatusCode::OK, &document(&context.shared.settings()));
     }
-    let change: Change = match parse(&body) {
-        Ok(change) => change,
+    let change = match parse(&body).map(Change::from_json) {
+        Ok(Ok(change)) => change,
+        Ok(Err(reason)) => return failure(StatusCode::UNPROCESSABLE_ENTITY, &reason),
         Err(answer) => return answer,
     };
     match ask(&context, |answer| Command::Change(change, answer)).await {
@@ -145,11 +146,11 @@ async fn ask<T>(
     }
 }
 
-/// The body as JSON.
-fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, HttpResponse> {
+/// The body as a JSON object.
+fn parse(body: &[u8]) -> Result<Map<String, Json>, HttpResponse> {
     serde_json::from_slice(body).map_err(|error| {
         let (status, what) = match error.classify() {
-            serde_json::error::Category::Data => (StatusCode::UNPROCESSABLE_ENTITY, "the body cannot be used"),
+            serde_json::error::Category::Data => (StatusCode::UNPROCESSABLE_ENTITY, "the body must be a JSON object"),
             _ => (StatusCode::BAD_REQUEST, "the body is not JSON"),
         };
         failure(status, &format!("{what}: {error}"))

@@ -104,7 +104,7 @@ fn what_cannot_be_set_is_named_and_nothing_is_set() {
         (r#"{"SensorTemperature": 1}"#, 422, "control SensorTemperature can only be read"),
         (r#"{"Brightnes": 1}"#, 422, "no control \"Brightnes\": did you mean Brightness?"),
         (r#"{"AwbMode": 2, "Brightness": 7}"#, 422, "control Brightness"),
-        ("[]", 422, "the body cannot be used"),
+        ("[]", 422, "the body must be a JSON object"),
         ("{", 400, "the body is not JSON"),
         ("", 400, "the body is not JSON"),
     ] {
@@ -172,11 +172,11 @@ fn settings_change_without_dropping_viewers() {
     let seconds = start.elapsed().as_secs_f64();
     assert!((0.8..1.4).contains(&seconds), "12 frames in {seconds}");
     for (body, status, words) in [
-        (r#"{"resolution": "8x8"}"#, 422, "must be between 16x16 and 8192x8192, got 8x8"),
-        (r#"{"frame_rate": 0}"#, 422, "must be between 1 and 120, got 0"),
-        (r#"{"quality": 101}"#, 422, "must be between 1 and 100, got 101"),
-        (r#"{"orientation": "sideways"}"#, 422, "unknown variant `sideways`"),
-        (r#"{"size": 1}"#, 422, "unknown field `size`"),
+        (r#"{"resolution": "8x8"}"#, 422, "resolution must be between 16x16 and 8192x8192, got 8x8"),
+        (r#"{"frame_rate": 0}"#, 422, "frame_rate must be between 1 and 120, got 0"),
+        (r#"{"quality": 101}"#, 422, "quality must be between 1 and 100, got 101"),
+        (r#"{"orientation": "sideways"}"#, 422, "orientation: unknown variant `sideways`"),
+        (r#"{"size": 1}"#, 422, "unknown setting \"size\": settings are resolution, frame_rate"),
     ] {
         let answer = daemon.patch("/api/v1/settings", body, status);
         let error = answer["error"].as_str().unwrap();

@@ -74,7 +74,8 @@ fn damaged_frames_are_dropped_and_counted() {
     // Every part that arrives is checked to be a whole JPEG.
     stream.until("frames after the damaged ones", |part| part.sequence() > 20);
     assert_eq!(daemon.status()["frames"]["dropped"], 2);
-    assert_eq!(daemon.log().matches("frame dropped: truncated YUV420 frame").count(), 2, "{}", daemon.log());
+    // Told of once: a loose cable must not fill the journal.
+    assert_eq!(daemon.log().matches("frame dropped: truncated YUV420 frame").count(), 1, "{}", daemon.log());
 }
 
 #[test]

@@ -234,3 +234,26 @@ fn quality_can_change_between_pictures() {
     encoder.set_quality(90).unwrap();
     assert_eq!(encoder.encode(&picture.yuv420()).unwrap().pieces.concat(), fine);
 }
+
+#[test]
+fn a_limited_range_becomes_full() {
+    for (limited, full) in [(16, 0), (235, 255), (0, 0), (255, 255), (126, 128), (180, 191)] {
+        assert_eq!(FULL_LUMA[limited], full, "{limited}");
+    }
+    for (limited, full) in [(16, 0), (240, 255), (128, 128), (0, 0), (184, 192)] {
+        assert_eq!(FULL_CHROMA[limited], full, "{limited}");
+    }
+    for (width, height) in [(64, 48), (33, 17)] {
+        let size = Size { width, height };
+        let picture = Picture::new(size, 5, 90, 200);
+        let mut encoder = Software::new(95).unwrap();
+        let before = decode(encoder.encode(&picture.yuv420()).unwrap().pieces[0]);
+        encoder.set_limited_range(true);
+        let after = decode(encoder.encode(&picture.yuv420()).unwrap().pieces[0]);
+        assert_eq!(after.3, size);
+        let brighter = |value: u8| FULL_LUMA[usize::from(value)];
+        for (before, after) in before.0.iter().zip(&after.0) {
+            assert!(brighter(*before).abs_diff(*after) <= 4, "{before} became {after}");
+        }
+    }
+}
