@@ -282,6 +282,7 @@ def slide(driver, label: str, value: float):
 
 def type_in(driver, label: str, value: str, selector: str = "[type=number]"):
     field = find_in_line(driver, label, selector)
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", field)
     field.click()
     field.send_keys(Keys.CONTROL, "a")
     field.send_keys(value, Keys.ENTER)
@@ -436,18 +437,22 @@ def test_open_panels(own_daemon, browser, look, width, height):
 
 def test_panels_without_a_camera(own_daemon, browser, tmp_path):
     """They say that there is none, keep what is set, and fill themselves when it comes."""
-    daemon = own_daemon("camera.source=test-pattern", "camera.faults=[{kind: open-fails, times: 4}]")
+    daemon = own_daemon("camera.faults=[{kind: disappear, at: 90, for: 12s}]")
     driver = browser()
     driver.get(daemon.url + "/")
-    wait_for_state(driver, "degraded")
     settings, controls, about = (open_panel(driver, name) for name in ("Settings", "Controls", "Camera and encoder"))
+    wait_for_state(driver, "degraded")
     for panel in (settings, controls):
         until("the panel says so", lambda: "There is no camera" in panel.text)
     until("and so does this one", lambda: "none" in about.text)
+    driver.execute_script("arguments[0].scrollIntoView()", settings)
     screenshot(driver, "page-panels-no-camera")
+    choose(driver, "Resolution", "320x240")
+    until("what to keep", driver.find_element("id", "settings-yaml").is_displayed)
     wait_for_state(driver, "streaming", 40)
     until("the controls come with the camera", lambda: line_value(driver, "Brightness", "[type=number]") == "0")
     until("the note is gone", lambda: "There is no camera" not in settings.text + controls.text)
+    until("what was set meanwhile is in force", lambda: driver.find_element("id", "size").text == "320 × 240")
     assert_console_is_clean(driver, network_errors_expected=True)
 
 
