@@ -456,6 +456,25 @@ def test_panels_without_a_camera(own_daemon, browser, tmp_path):
     assert_console_is_clean(driver, network_errors_expected=True)
 
 
+def test_camera_and_encoder(own_daemon, browser):
+    """What does not fit the camera is a note; a limit and a stopped camera are told in words."""
+    daemon = own_daemon("camera.controls={Brightness: 7}", "camera.resolution=1920x1080", "encoder.software_load=5",
+                        "camera.idle=stop", "camera.idle_after=0s")
+    driver = browser()
+    driver.get(daemon.url + "/")
+    wait_for_state(driver, "streaming")
+    until("the note", driver.find_element("id", "notes").is_displayed)
+    assert "Brightness must be between" in driver.find_element("id", "notes").text
+    open_panel(driver, "Camera and encoder")
+    about = driver.find_element("id", "about")
+    until("the limit", lambda: "at most" in about.text)
+    assert "YUV420 1920 × 1080" in about.text
+    screenshot(driver, "page-camera-and-encoder")
+    driver.find_element("id", "pause").click()
+    until("the stopped camera", lambda: "stopped while nobody watches" in about.text)
+    assert_console_is_clean(driver)
+
+
 def test_configuration_problems(own_daemon, browser, tmp_path):
     """A bad value in the file a person edits: the daemon runs, the page says what is wrong and where."""
     settings = tmp_path / "pinhole.yaml"
@@ -485,6 +504,15 @@ def assert_other_browser_works(driver, daemon, figure, name: str):
     way = "canvas" if not driver.execute_script("return document.getElementById('live').hidden") else "<img>"
     figure(f"{name}, the page", f"{shown_rate(driver):.0f} fps through {way}")
     assert_moves(driver)
+    driver.execute_script("document.getElementById('controls').open = true")
+    until("the controls", lambda: driver.execute_script(LINE + "return !!line", "Brightness"))
+    dark = brightness(driver)
+    driver.execute_script(LINE + """const slider = line.querySelector('[type=range]');
+        slider.value = 0.5; slider.dispatchEvent(new Event('input')); slider.scrollIntoView();""", "Brightness")
+    until("the picture is brighter", lambda: brightness(driver) > dark + 20)
+    screenshot(driver, f"page-{name.lower()}-controls")
+    driver.execute_script("document.getElementById('reset-all').click()")
+    until("all are reset", lambda: control(daemon, "Brightness") == 0)
     return way
 
 
