@@ -11,11 +11,13 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from conftest import ARTIFACTS, HEIGHT, RATE_FLOOR, WIDTH, until
 from test_wire import Connection, get
@@ -244,6 +246,235 @@ def test_too_many_viewers(own_daemon, browser):
     assert_console_is_clean(driver, network_errors_expected=True)
 
 
+# ---- settings and controls -------------------------------------------------------------------------
+
+# The line of a panel that has this label.
+LINE = """
+const line = [...document.querySelectorAll('.field')].find(f => f.querySelector('label').textContent === arguments[0]);
+"""
+
+
+def open_panel(driver, name: str):
+    panel = next(p for p in driver.find_elements("css selector", "details") if p.find_element("tag name", "summary").text == name)
+    panel.find_element("tag name", "summary").click()
+    return panel
+
+
+def find_in_line(driver, label: str, selector: str):
+    find = LINE + "return line && line.querySelector(arguments[1])"
+    return until(f"{selector} of {label}", lambda: driver.execute_script(find, label, selector))
+
+
+def line_error(driver, label: str) -> str:
+    return find_in_line(driver, label, ".wrong").text
+
+
+def line_value(driver, label: str, selector: str = "input, select") -> str:
+    return find_in_line(driver, label, selector).get_property("value")
+
+
+def slide(driver, label: str, value: float):
+    """As a hand does: several events on the way, faster than they are sent."""
+    slider = find_in_line(driver, label, "[type=range]")
+    driver.execute_script("""for (const part of [0.25, 0.5, 0.75, 1]) {
+        arguments[0].value = arguments[1] * part; arguments[0].dispatchEvent(new Event('input', {bubbles: true})); }""", slider, value)
+
+
+def type_in(driver, label: str, value: str, selector: str = "[type=number]"):
+    field = find_in_line(driver, label, selector)
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", field)
+    field.click()
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys(value, Keys.ENTER)
+
+
+def choose(driver, label: str, value: str):
+    driver.execute_script("arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change', {bubbles: true}))",
+                          find_in_line(driver, label, "select"), value)
+
+
+def api(daemon, what: str) -> dict:
+    with urllib.request.urlopen(f"{daemon.url}/api/v1/{what}", timeout=10) as answer:
+        return json.load(answer)
+
+
+def control(daemon, name: str):
+    return next(c["value"] for c in api(daemon, "controls")["controls"] if c["name"] == name)
+
+
+def brightness(driver) -> float:
+    return float(np.frombuffer(sample(driver), np.uint8).mean())
+
+
+def test_controls(own_daemon, browser):
+    """What is set on the page reaches the camera and the picture, and the page shows what is in force, not what was wished."""
+    daemon = own_daemon()
+    driver = browser()
+    driver.get(daemon.url + "/")
+    wait_for_state(driver, "streaming")
+    assert not driver.find_elements("css selector", "#controls-fields .field"), "the camera was asked before anybody wanted to know"
+    place = "const r = document.getElementById('stage').getBoundingClientRect(); return [r.left, r.top + scrollY, r.width, r.height]"
+    before = driver.execute_script(place)
+    open_panel(driver, "Controls")
+    dark = brightness(driver)
+    slide(driver, "Brightness", 0.5)
+    until("the picture is brighter", lambda: brightness(driver) > dark + 20)
+    until("the number follows", lambda: line_value(driver, "Brightness", "[type=number]") == "0.5")
+    assert control(daemon, "Brightness") == 0.5
+    assert driver.execute_script(place) == before, "the picture moved"
+
+    type_in(driver, "Brightness", "7")
+    until("the error at the control", lambda: "between -1 and 1" in line_error(driver, "Brightness"))
+    until("the value in force", lambda: line_value(driver, "Brightness", "[type=number]") == "0.5")
+    slide(driver, "Brightness", 0.4)
+    until("no error any more", lambda: control(daemon, "Brightness") == 0.4 and line_error(driver, "Brightness") == "")
+
+    # One of two is wrong: the other is set all the same.
+    driver.execute_script("""for (const [field, value] of [[arguments[0], 99], [arguments[1], 3000]]) {
+        field.value = value; field.dispatchEvent(new Event('change')); }""",
+        find_in_line(driver, "AnalogueGain", "[type=number]"), find_in_line(driver, "ExposureTime", "[type=number]"))
+    until("the error at its own control", lambda: "between 1 and 16" in line_error(driver, "AnalogueGain"))
+    until("the other is set", lambda: control(daemon, "ExposureTime") == 3000)
+    assert line_error(driver, "ExposureTime") == "" and line_value(driver, "AnalogueGain", "[type=number]") == "1"
+
+    type_in(driver, "ColourGains", "[1.5, 2", "[type=text]")
+    assert "list" in line_error(driver, "ColourGains")
+    type_in(driver, "ColourGains", "[1.5, 2]", "[type=text]")
+    find_in_line(driver, "AeEnable", "[type=checkbox]").click()
+    choose(driver, "AwbMode", "4")
+    slide(driver, "ScalerCrop", 2)
+    until("every type is set", lambda: [control(daemon, name) for name in ("ColourGains", "AeEnable", "AwbMode", "ScalerCrop")]
+          == [[1.5, 2], False, 4, [160, 120, 320, 240]])
+    assert line_value(driver, "SensorTemperature", "output") == "21.5"
+    until("what to keep", lambda: '"AwbMode": 4' in driver.find_element("id", "controls-yaml").get_property("value"))
+    kept = driver.find_element("id", "controls-yaml").get_property("value")
+    assert kept.startswith("camera:\n  controls:\n") and '    "Brightness": 0.4\n' in kept and "AnalogueGain" not in kept
+    screenshot(driver, "page-controls")
+
+    find_in_line(driver, "Brightness", ".reset").click()
+    until("one is reset", lambda: control(daemon, "Brightness") == 0)
+    until("and shown", lambda: line_value(driver, "Brightness", "[type=number]") == "0")
+    assert not find_in_line(driver, "Brightness", ".reset").is_enabled() and control(daemon, "AwbMode") == 4
+    driver.find_element("id", "reset-all").click()
+    until("all are reset", lambda: line_value(driver, "ScalerCrop", "[aria-label], .parts label:last-child input") == "480")
+    assert control(daemon, "AwbMode") == 0 and line_value(driver, "AwbMode") == "0"
+    assert not driver.find_element("id", "controls-yaml").is_displayed()
+    assert_console_is_clean(driver, network_errors_expected=True)
+
+
+def test_settings(own_daemon, browser):
+    daemon = own_daemon()
+    driver = browser()
+    driver.get(daemon.url + "/")
+    wait_for_state(driver, "streaming")
+    canvas = "const c = document.getElementById('live'); return [c.width, c.height]"
+    panel = open_panel(driver, "Settings")
+    open_panel(driver, "Controls")
+    until("the settings in force", lambda: line_value(driver, "Resolution") == "640x480")
+    assert "restart" in panel.text
+    choose(driver, "Resolution", "320x240")
+    until("a smaller picture", lambda: driver.execute_script(canvas) == [320, 240])
+    until("the controls are those of the new size", lambda: line_value(driver, "ScalerCrop", ".parts label:last-child input") == "240")
+    keep = driver.find_element("id", "settings-yaml")
+    until("what to keep", lambda: "resolution: 320x240" in keep.get_property("value") and keep.is_displayed())
+
+    choose(driver, "Resolution", "other")
+    type_in(driver, "Resolution", "400x304", "[type=text]")
+    until("a size of one's own", lambda: driver.execute_script(canvas) == [400, 304] and line_value(driver, "Resolution", "select") == "400x304")
+    choose(driver, "Resolution", "other")
+    type_in(driver, "Resolution", "big", "[type=text]")
+    until("the error", lambda: "1280x720" in line_error(driver, "Resolution"))
+    assert line_value(driver, "Resolution", "select") == "400x304"
+    type_in(driver, "Frame rate", "500")
+    until("the error", lambda: "between 1 and 120" in line_error(driver, "Frame rate"))
+    until("the rate in force", lambda: line_value(driver, "Frame rate", "[type=number]") == "30")
+    slide(driver, "Quality", 20)
+    choose(driver, "Orientation", "rotate-90")
+    until("a turned picture", lambda: driver.execute_script(canvas) == [304, 400])
+    until("all in force", lambda: api(daemon, "settings") | {"lasts": ""}
+          == {"resolution": "400x304", "frame_rate": 30, "quality": 20, "orientation": "rotate-90", "lasts": ""})
+    until("all kept", lambda: "orientation: rotate-90\nencoder:\n  quality: 20" in keep.get_property("value"))
+    until("the size as it is seen", lambda: driver.find_element("id", "size").text == "304 × 400")
+
+    # Changed by somebody else: the page follows.
+    change = urllib.request.Request(daemon.url + "/api/v1/settings", b'{"quality": 61}', method="PATCH")
+    urllib.request.urlopen(change, timeout=10).close()
+    until("the page follows", lambda: line_value(driver, "Quality", "[type=number]") == "61")
+    assert_console_is_clean(driver, network_errors_expected=True)
+
+
+@pytest.mark.parametrize("look, width, height", [("light", 1280, 860), ("dark", 1280, 860), ("phone", 360, 740)])
+def test_open_panels(own_daemon, browser, look, width, height):
+    """Encoder and reason can be read without a pointer; open panels fit, and the picture stays in sight."""
+    daemon = own_daemon()
+    driver = browser(width, height, dark=look == "dark", phone=look == "phone")
+    driver.get(daemon.url + "/")
+    wait_for_state(driver, "streaming")
+    for name in ("Settings", "Controls", "Camera and encoder"):
+        open_panel(driver, name)
+    encoder = daemon.status()["encoder"]
+    words = driver.find_element("id", "about").text
+    assert encoder["kind"] in words and encoder["reason"] in words, words
+    type_in(driver, "Brightness", "7")
+    until("an error", lambda: line_error(driver, "Brightness"))
+    slide(driver, "Quality", 70)
+    until("what to keep", driver.find_element("id", "controls-yaml").is_displayed)
+    assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the window"
+    unnamed = driver.execute_script("""return [...document.querySelectorAll('.field input, .field select')].filter(e =>
+        !(e.labels && e.labels.length) && !e.getAttribute('aria-label') && !e.getAttribute('aria-labelledby')).length""")
+    assert unnamed == 0
+    driver.execute_script("document.querySelector('#controls-fields').scrollIntoView({block: 'center'})")
+    until("the picture is in sight", lambda: driver.execute_script("""const r = document.getElementById('live').getBoundingClientRect();
+        return r.bottom > 100 && r.top < innerHeight - 100 && r.left >= 0 && r.right <= innerWidth"""))
+    screenshot(driver, f"page-panels-{look}")
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
+        "width": width, "height": 2200, "deviceScaleFactor": 1, "mobile": look == "phone"})
+    driver.execute_script("scrollTo(0, 0)")
+    time.sleep(0.3)
+    screenshot(driver, f"page-panels-{look}-long")
+    assert_console_is_clean(driver, network_errors_expected=True)
+
+
+def test_panels_without_a_camera(own_daemon, browser, tmp_path):
+    """They say that there is none, keep what is set, and fill themselves when it comes."""
+    daemon = own_daemon("camera.faults=[{kind: disappear, at: 90, for: 12s}]")
+    driver = browser()
+    driver.get(daemon.url + "/")
+    settings, controls, about = (open_panel(driver, name) for name in ("Settings", "Controls", "Camera and encoder"))
+    wait_for_state(driver, "degraded")
+    for panel in (settings, controls):
+        until("the panel says so", lambda: "There is no camera" in panel.text)
+    until("and so does this one", lambda: "none" in about.text)
+    driver.execute_script("arguments[0].scrollIntoView()", settings)
+    screenshot(driver, "page-panels-no-camera")
+    choose(driver, "Resolution", "320x240")
+    until("what to keep", driver.find_element("id", "settings-yaml").is_displayed)
+    wait_for_state(driver, "streaming", 40)
+    until("the controls come with the camera", lambda: line_value(driver, "Brightness", "[type=number]") == "0")
+    until("the note is gone", lambda: "There is no camera" not in settings.text + controls.text)
+    until("what was set meanwhile is in force", lambda: driver.find_element("id", "size").text == "320 × 240")
+    assert_console_is_clean(driver, network_errors_expected=True)
+
+
+def test_camera_and_encoder(own_daemon, browser):
+    """What does not fit the camera is a note; a limit and a stopped camera are told in words."""
+    daemon = own_daemon("camera.controls={Brightness: 7}", "camera.resolution=1920x1080", "encoder.software_load=5",
+                        "camera.idle=stop", "camera.idle_after=0s")
+    driver = browser()
+    driver.get(daemon.url + "/")
+    wait_for_state(driver, "streaming")
+    until("the note", driver.find_element("id", "notes").is_displayed)
+    assert "Brightness must be between" in driver.find_element("id", "notes").text
+    open_panel(driver, "Camera and encoder")
+    about = driver.find_element("id", "about")
+    until("the limit", lambda: "at most" in about.text)
+    assert "YUV420 1920 × 1080" in about.text
+    screenshot(driver, "page-camera-and-encoder")
+    driver.find_element("id", "pause").click()
+    until("the stopped camera", lambda: "stopped while nobody watches" in about.text)
+    assert_console_is_clean(driver)
+
+
 def test_configuration_problems(own_daemon, browser, tmp_path):
     """A bad value in the file a person edits: the daemon runs, the page says what is wrong and where."""
     settings = tmp_path / "pinhole.yaml"
@@ -273,6 +504,15 @@ def assert_other_browser_works(driver, daemon, figure, name: str):
     way = "canvas" if not driver.execute_script("return document.getElementById('live').hidden") else "<img>"
     figure(f"{name}, the page", f"{shown_rate(driver):.0f} fps through {way}")
     assert_moves(driver)
+    driver.execute_script("document.getElementById('controls').open = true")
+    until("the controls", lambda: driver.execute_script(LINE + "return !!line", "Brightness"))
+    dark = brightness(driver)
+    driver.execute_script(LINE + """const slider = line.querySelector('[type=range]');
+        slider.value = 0.5; slider.dispatchEvent(new Event('input')); slider.scrollIntoView();""", "Brightness")
+    until("the picture is brighter", lambda: brightness(driver) > dark + 20)
+    screenshot(driver, f"page-{name.lower()}-controls")
+    driver.execute_script("document.getElementById('reset-all').click()")
+    until("all are reset", lambda: control(daemon, "Brightness") == 0)
     return way
 
 
