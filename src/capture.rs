@@ -514,16 +514,20 @@ impl<'a> Capture<'a> {
             self.shared.metrics.dropped.inc();
             return Ok(false);
         }
-        let draws = open.overlay.is_some() && !open.choice.draws();
-        let reads = open.choice.reads_frames();
-        let touches = draws || reads;
-        if touches {
-            open.camera.begin_cpu_access(buffer, draws)?;
-        }
         let start = Instant::now();
-        let result = self.encode_accessible(open, buffer, draws);
-        if touches {
-            open.camera.end_cpu_access(buffer, draws)?;
+        if open.overlay.is_some() && !open.choice.draws() {
+            // Over before the encoder gets the buffer: it may read it past the processor's cache.
+            open.camera.begin_cpu_access(buffer, true)?;
+            draw(open, buffer);
+            open.camera.end_cpu_access(buffer, true)?;
+        }
+        let reads = open.choice.reads_frames();
+        if reads {
+            open.camera.begin_cpu_access(buffer, false)?;
+        }
+        let result = self.encode_accessible(open, buffer);
+        if reads {
+            open.camera.end_cpu_access(buffer, false)?;
         }
         if let Some(load) = &mut open.load {
             load.note(start, start.elapsed());
@@ -546,15 +550,9 @@ impl<'a> Capture<'a> {
         }
     }
 
-    fn encode_accessible(&mut self, open: &mut Open, buffer: BufferIndex, draws: bool) -> Result<Outcome, EncodeError> {
+    fn encode_accessible(&mut self, open: &mut Open, buffer: BufferIndex) -> Result<Outcome, EncodeError> {
         let settled = open.frames > u64::from(self.config.warm_up.get());
         let Open { choice, camera, overlay, turner, .. } = open;
-        if draws && let Some(overlay) = overlay {
-            let captured_at = camera.view(buffer).captured_at;
-            if let Some(mut frame) = camera.view_mut(buffer) {
-                overlay.draw(&mut frame, captured_at.to_system_time());
-            }
-        }
         let raw = camera.view(buffer);
         let start = MonotonicTime::now();
         match &mut choice.engine {
@@ -907,6 +905,14 @@ enum Outcome {
     Published,
     /// The hardware encoder was given it.
     Submitted(Submitted),
+}
+
+/// Draws the text onto a raw frame, where it lies.
+fn draw(open: &mut Open, buffer: BufferIndex) {
+    let captured_at = open.camera.view(buffer).captured_at;
+    if let (Some(overlay), Some(mut frame)) = (&mut open.overlay, open.camera.view_mut(buffer)) {
+        overlay.draw(&mut frame, captured_at.to_system_time());
+    }
 }
 
 fn controls_of(open: &mut Open) -> Result<Vec<Control>, ChangeError> {
