@@ -403,6 +403,21 @@ def test_settings(own_daemon, browser):
     assert_console_is_clean(driver, network_errors_expected=True)
 
 
+def test_a_change_that_is_not_answered(own_daemon, browser):
+    """The page does not go on showing what was wished."""
+    daemon = own_daemon()
+    driver = browser()
+    driver.get(daemon.url + "/")
+    wait_for_state(driver, "streaming")
+    open_panel(driver, "Settings")
+    daemon.kill(signal.SIGKILL)
+    type_in(driver, "Frame rate", "12")
+    until("the error", lambda: "No answer" in line_error(driver, "Frame rate"))
+    daemon.start()
+    until("the rate in force", lambda: line_value(driver, "Frame rate", "[type=number]") == "30")
+    assert_console_is_clean(driver, network_errors_expected=True)
+
+
 @pytest.mark.parametrize("look, width, height", [("light", 1280, 860), ("dark", 1280, 860), ("phone", 360, 740)])
 def test_open_panels(own_daemon, browser, look, width, height):
     """Encoder and reason can be read without a pointer; open panels fit, and the picture stays in sight."""
