@@ -30,7 +30,8 @@ pub async fn controls(context: web::Data<Context>, request: HttpRequest, body: w
             Ok(values) => values,
             Err(answer) => return answer,
         };
-        names = Some(values.keys().cloned().collect());
+        // What goes back to its default needs no line.
+        names = Some(values.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.clone()).collect());
         ask(&context, |answer| Command::SetControls(values, answer)).await
     } else if request.method() == Method::DELETE {
         ask(&context, Command::ResetControls).await
@@ -44,7 +45,7 @@ pub async fn controls(context: web::Data<Context>, request: HttpRequest, body: w
                 "controls": controls.iter().map(Control::to_json).collect::<Vec<_>>(),
                 "lasts": LASTS,
             });
-            if let Some(names) = names {
+            if let Some(names) = names.filter(|names| !names.is_empty()) {
                 document["to_keep"] = json!(to_keep(&controls, &names));
             }
             answer(StatusCode::OK, &document)
@@ -139,9 +140,7 @@ async fn ask<T>(
             ))
         }
         Some(Err(ChangeError::Failed(reason))) => Err(failure(StatusCode::UNPROCESSABLE_ENTITY, &reason)),
-        Some(Err(ChangeError::NoCamera(reason))) => {
-            Err(failure(StatusCode::SERVICE_UNAVAILABLE, &format!("there is no camera: {reason}")))
-        }
+        Some(Err(ChangeError::NoCamera(reason))) => Err(failure(StatusCode::SERVICE_UNAVAILABLE, &reason)),
         None => Err(failure(StatusCode::SERVICE_UNAVAILABLE, "the camera does not answer")),
     }
 }

@@ -164,36 +164,34 @@ fn routes(config: &mut web::ServiceConfig) {
             config.service(resource(&path, web::get().to(snapshot_route), web::head().to(snapshot_route)));
         }
     }
+    // The page looks for them beside itself.
+    for prefix in ["", "/webcam"] {
+        let path = |path: &str| format!("{prefix}{path}");
+        config
+            .service(resource(&path(STATUS_PATH), web::get().to(status::status), web::head().to(status::status)))
+            .service(
+                resource(&path(CONTROLS_PATH), web::get().to(control::controls), web::head().to(control::controls))
+                    .route(web::patch().to(control::controls))
+                    .route(web::delete().to(control::controls)),
+            )
+            .service(
+                resource(&path(SETTINGS_PATH), web::get().to(control::settings), web::head().to(control::settings))
+                    .route(web::patch().to(control::settings)),
+            );
+    }
     config
-        .service(resource("/api/v1/status", web::get().to(status::status), web::head().to(status::status)))
-        .service(
-            web::resource(CONTROLS_PATH)
-                .route(web::get().to(control::controls))
-                .route(web::head().to(control::controls))
-                .route(web::patch().to(control::controls))
-                .route(web::delete().to(control::controls))
-                .route(web::method(Method::OPTIONS).to(options))
-                .default_service(web::to(wrong_method)),
-        )
-        .service(
-            web::resource(SETTINGS_PATH)
-                .route(web::get().to(control::settings))
-                .route(web::head().to(control::settings))
-                .route(web::patch().to(control::settings))
-                .route(web::method(Method::OPTIONS).to(options))
-                .default_service(web::to(wrong_method)),
-        )
         .service(resource("/healthz", web::get().to(status::healthz), web::head().to(status::healthz)))
         .service(resource("/metrics", web::get().to(status::metrics), web::head().to(status::metrics)))
         .service(resource("/favicon.ico", web::get().to(no_icon), web::head().to(no_icon)));
 }
 
+const STATUS_PATH: &str = "/api/v1/status";
 const CONTROLS_PATH: &str = "/api/v1/controls";
 const SETTINGS_PATH: &str = "/api/v1/settings";
 
 /// What a path may be asked with.
 fn methods(path: &str) -> &'static str {
-    match path {
+    match path.strip_prefix("/webcam").unwrap_or(path) {
         CONTROLS_PATH => CONTROLS_METHODS,
         SETTINGS_PATH => SETTINGS_METHODS,
         _ => METHODS,
@@ -340,7 +338,8 @@ async fn options(request: HttpRequest) -> HttpResponse {
     let mut response = HttpResponse::NoContent();
     let path = request.path();
     response.insert_header((header::ALLOW, methods(path)));
-    let is_picture = ["/stream", "/snapshot", "/webcam"].iter().any(|start| path.starts_with(start));
+    let is_picture = ["/stream", "/snapshot", "/webcam"].iter().any(|start| path.starts_with(start))
+        && !path.starts_with("/webcam/api");
     if is_picture || Query::of(&request).get("action").is_some() {
         response
             .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))

@@ -327,3 +327,15 @@ fn requests_for_an_upgrade_are_answered_plainly() {
     let text = String::from_utf8_lossy(&bytes).to_lowercase();
     assert!(text.starts_with("http/1.1 200") && text.contains("connection: close"), "{text}");
 }
+
+#[test]
+fn the_page_under_webcam_finds_what_it_asks_for() {
+    let daemon = Start::test_pattern().spawn();
+    for path in ["/webcam/", "/webcam/index.html", "/webcam/api/v1/status", "/webcam/api/v1/settings"] {
+        assert_eq!(daemon.get(path).status, 200, "{path}");
+    }
+    daemon.patch("/webcam/api/v1/controls", r#"{"Brightness": 0.1}"#, 200);
+    let answer = daemon.request("OPTIONS", "/webcam/api/v1/controls");
+    assert!(answer.header("allow").unwrap().contains("PATCH"));
+    assert!(answer.header("access-control-allow-origin").is_none(), "{answer:?}");
+}
