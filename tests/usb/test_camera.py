@@ -21,10 +21,13 @@ def test_byte_for_byte(camera, daemon, machine, pictures, source, figure):
         status = running.status()
     unknown = [part.sequence for part in parts if part.jpeg not in files]
     assert not unknown, f"parts {unknown} are not files of the camera's"
-    # Every published frame is the camera's next file, whether this viewer was there in time for it or not.
-    for part in parts:
-        expected = (files.numbers[first.jpeg] + part.sequence - first.sequence) % len(files.files)
-        assert files.numbers[part.jpeg] == expected, f"part {part.sequence}"
+    # Every published frame is the camera's next file, whether this viewer was there in time for it or not; but for those
+    # that the emulated machine itself came too late for.
+    lost = []
+    for before, part in zip(parts, parts[1:]):
+        played = (files.numbers[part.jpeg] - files.numbers[before.jpeg]) % len(files.files)
+        lost.append((played - (part.sequence - before.sequence)) % len(files.files))
+    assert sum(lost) <= 10, f"{lost} frames lost between parts"
     rate = (len(parts) - 1) / (parts[-1].timestamp - parts[0].timestamp)
     skipped = parts[-1].sequence - first.sequence - len(parts) + 1
     figure(f"byte for byte, {SOURCES[source]}", f"{len(parts)} parts, {skipped} skipped, {rate:.1f} of {FPS} fps")
@@ -145,7 +148,6 @@ def test_two_cameras(camera, daemon, machine, pictures, tmp_path):
         viewer.part_that("a picture of the second camera", others.__contains__)
 
 
-@pytest.mark.xfail(strict=True, reason="auto takes a camera through V4L2 that udev has not shown to libcamera yet")
 def test_auto_waits_for_libcamera(camera, daemon, machine, pictures):
     """The device node is there some time before udev has seen it: here a long time."""
     usb = camera()
