@@ -140,7 +140,10 @@ async fn ask<T>(
             ))
         }
         Some(Err(ChangeError::Failed(reason))) => Err(failure(StatusCode::UNPROCESSABLE_ENTITY, &reason)),
-        Some(Err(ChangeError::NoCamera(reason))) => Err(failure(StatusCode::SERVICE_UNAVAILABLE, &reason)),
+        Some(Err(ChangeError::NoCamera(reason))) => {
+            let why = reason.strip_prefix("no camera found: ").unwrap_or(&reason);
+            Err(failure(StatusCode::SERVICE_UNAVAILABLE, &format!("there is no camera: {why}")))
+        }
         None => Err(failure(StatusCode::SERVICE_UNAVAILABLE, "the camera does not answer")),
     }
 }
