@@ -67,7 +67,7 @@ fn assert_bars(jpeg: &[u8], expected_size: Size) {
 
 #[test]
 fn cameras_are_listed_and_the_version_is_told() {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_pinholed")).arg("--list-cameras").output().unwrap();
+    let output = support::pinholed().arg("--list-cameras").output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("Virtual0") && text.contains("NV12"), "{output:?}");
     let daemon = start("0", VGA).spawn();
