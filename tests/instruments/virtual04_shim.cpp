@@ -1,5 +1,6 @@
 /* LD_PRELOAD shim: libcamera 0.4's virtual pipeline hands buffers back without writing their metadata, the status not
  * initialised even, so a program has to take them for broken. This fills it in; later versions do so themselves.
+ * Not for other pipelines: it overwrites what they wrote.
  *
  *   c++ -std=c++17 -O2 -shared -fPIC -I/usr/include/libcamera -o virtual04_shim.so virtual04_shim.cpp
  */
@@ -25,18 +26,13 @@ bool PipelineHandler::completeBuffer(Request *request, FrameBuffer *buffer)
 	static unsigned int sequence;
 
 	auto &metadata = const_cast<FrameMetadata &>(buffer->metadata());
-	bool empty = true;
-	for (const auto &plane : metadata.planes())
-		empty = empty && plane.bytesused == 0;
-	if (empty) {
-		timespec now;
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		metadata.status = FrameMetadata::FrameSuccess;
-		metadata.sequence = sequence++;
-		metadata.timestamp = now.tv_sec * 1000000000ull + now.tv_nsec;
-		for (size_t i = 0; i < metadata.planes().size() && i < buffer->planes().size(); i++)
-			metadata.planes()[i].bytesused = buffer->planes()[i].length;
-	}
+	timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	metadata.status = FrameMetadata::FrameSuccess;
+	metadata.sequence = sequence++;
+	metadata.timestamp = now.tv_sec * 1000000000ull + now.tv_nsec;
+	for (size_t i = 0; i < metadata.planes().size() && i < buffer->planes().size(); i++)
+		metadata.planes()[i].bytesused = buffer->planes()[i].length;
 	return real(this, request, buffer);
 }
 
