@@ -71,6 +71,15 @@ test-usb: ## tests with a USB camera in an emulated PC (real uvcvideo and libcam
 armv6: ## build for the Pi Zero's processor, with Debian's armel libcamera
 	scripts/build-armv6
 
+.PHONY: test-armv6
+test-armv6: ## all tests on the ARMv6 build, its processor emulated
+	@scripts/setup build nextest
+	scripts/test-armv6
+
+.PHONY: bench-armv6
+bench-armv6: ## count the ARMv6 build's instructions for each frame
+	scripts/bench-armv6 $(ARGS)
+
 .PHONY: test-zero
 test-zero: ## the ARMv6 build with a USB camera on an emulated Pi Zero
 	scripts/test-zero

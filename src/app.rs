@@ -36,6 +36,8 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
     let context =
         http::Context { shared: Arc::clone(&shared), config, problems, viewers: Arc::clone(&viewers), shutdown: token };
     let deadline = actix_rt::System::new().block_on(async {
+        // First, so that whoever reads that we listen can stop us.
+        let mut signals = shutdown::Signals::new().context("signal handlers")?;
         let server = http::server(Arc::new(context), listener, pulse.clone()).context("HTTP server")?;
         let handle = server.handle();
         let server = actix_rt::spawn(server);
@@ -43,7 +45,7 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
         let supervisor = Supervisor::new(Arc::clone(&shared), viewers, pulse, address, problem_count);
         let supervisor = actix_rt::spawn(supervisor.run(watchdog));
 
-        let signal = shutdown::signal().await.context("signal handlers")?;
+        let signal = signals.next().await;
         let deadline = Instant::now() + STOP_TIMEOUT;
         log::info!("{signal}: stopping");
         systemd::stopping();

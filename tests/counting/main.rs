@@ -6,8 +6,10 @@
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "tests stop at what is wrong")]
 
+#[path = "../instruments/start.rs"]
+mod start;
+
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -20,6 +22,7 @@ static COUNTED: AtomicI32 = AtomicI32::new(0);
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static COPIED: AtomicU64 = AtomicU64::new(0);
 /// Smaller copies are of structs and text, not of pictures.
+#[cfg(target_arch = "x86_64")]
 const PICTURE: usize = 1024;
 
 fn is_counted() -> bool {
@@ -236,12 +239,9 @@ fn child() {
 }
 
 fn run(case: &str, standin: &str) {
-    let here = std::env::current_exe().unwrap();
-    let library = here.ancestors().nth(2).unwrap().join("examples/libv4l2_standin.so");
-    assert!(library.exists(), "{} is not there: cargo builds it with --examples", library.display());
-    let output = Command::new(here)
+    let output = start::command(std::env::current_exe().unwrap())
         .args(["child", "--exact", "--nocapture"])
-        .env("LD_PRELOAD", library)
+        .env("LD_PRELOAD", start::standin_library())
         .env("PINHOLE_V4L2_STANDIN", standin)
         .env(CASE, case)
         .output()

@@ -1,11 +1,11 @@
 //! What the program does with its configuration: exit codes, and the user's file that never stops it.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
-use crate::support::Start;
+use crate::support::{Start, pinholed};
 
 fn run(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_pinholed")).args(arguments).output().unwrap()
+    pinholed().args(arguments).output().unwrap()
 }
 
 fn stderr(output: &Output) -> String {

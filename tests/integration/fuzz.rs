@@ -125,6 +125,8 @@ fn damaged_pictures_do_no_harm() {
 fn any_change_is_made_or_refused() {
     let mut random = Random(0x00c0_ffee);
     let mut daemon = Start::test_pattern().spawn();
+    // Only then everything is open that will be.
+    daemon.get("/snapshot");
     let descriptors = daemon.open_descriptors();
     let values = [
         "null",

@@ -3,10 +3,16 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Daemon, Decoded, Start, Stream};
+use crate::support::{Daemon, Decoded, Start, Stream, slowness};
+
+/// Frames per second that this machine can make and encode.
+fn rate() -> u32 {
+    30 / slowness()
+}
 
 fn start(standin: &str) -> Start {
-    Start::with(&["camera.source=test-pattern", "camera.resolution=640x480", "camera.frame_rate=30"]).standin(standin)
+    let rate = format!("camera.frame_rate={}", rate());
+    Start::with(&["camera.source=test-pattern", "camera.resolution=640x480", &rate]).standin(standin)
 }
 
 /// Reads parts and decodes them: each must be a picture of the test pattern, newer than the one before.
@@ -35,7 +41,7 @@ fn frames_go_through_the_hardware() {
     assert_eq!(status["encoder"]["device"], "/dev/video31", "JPEG with a quality is better than MJPEG with a bit rate");
     assert_eq!(status["encoder"]["memory"], "copy", "the test pattern has no dma-bufs");
     assert_eq!(status["frames"]["dropped"], 0, "{status}");
-    assert!(status["rates"]["encoded_fps"].as_f64().unwrap() > 25.0, "{status}");
+    assert!(status["rates"]["encoded_fps"].as_f64().unwrap() > f64::from(rate()) * 0.83, "{status}");
     daemon.terminate();
     let report = daemon.report();
     assert!(report["violation"].is_null() && report["jpegs"].as_u64().unwrap() >= 60, "{report:#}");
@@ -131,8 +137,8 @@ fn what_is_left_of_a_spoiled_picture_is_not_taken_for_the_next() {
         ages.push(stream.part().age());
     }
     ages.sort_unstable();
-    // Encoding takes 2 ms: a picture that waits for the next frame is 33 ms older.
-    assert!(ages[5] < Duration::from_millis(25), "{ages:?}");
+    // Encoding takes 2 ms (on a slow machine longer): a picture that waits for the next frame is 33 ms older.
+    assert!(ages[5] < Duration::from_millis(25) * slowness(), "{ages:?}");
     assert_eq!(status["frames"]["dropped"], 3, "{status:#}");
 }
 
@@ -266,7 +272,7 @@ fn nobody_watching_encodes_nothing() {
 
 #[test]
 fn a_slow_encoder_drops_frames_and_stays_recent() {
-    let daemon = start("delay_us=100000").spawn();
+    let daemon = start(&format!("delay_us={}", 100_000 * slowness())).spawn();
     let mut stream = daemon.stream("/stream");
     stream.part();
     let mut oldest = Duration::ZERO;
@@ -274,17 +280,18 @@ fn a_slow_encoder_drops_frames_and_stays_recent() {
         oldest = oldest.max(stream.part().age());
     }
     // Two frames in the encoder and the one on its way.
-    assert!(oldest < Duration::from_millis(500), "{oldest:?}");
+    assert!(oldest < Duration::from_millis(500) * slowness(), "{oldest:?}");
     assert!(daemon.status()["frames"]["dropped"].as_u64().unwrap() > 10);
 }
 
 #[test]
 fn the_software_encoder_keeps_to_its_share_and_asks_for_less() {
     // A load so small that even this machine cannot keep 720p at 60 fps within it.
+    let load = format!("encoder.software_load={}", 5 * slowness());
     let daemon = start("wrong_fourcc=H264")
         .set("camera.resolution=1280x720")
         .set("camera.frame_rate=60")
-        .set("encoder.software_load=5")
+        .set(&load)
         .set("encoder.software_frame_rate=60")
         .spawn();
     let mut stream = daemon.stream("/stream");
@@ -300,7 +307,7 @@ fn the_software_encoder_keeps_to_its_share_and_asks_for_less() {
     let daemon = start("nodes=none")
         .set("camera.resolution=1280x720")
         .set("camera.frame_rate=60")
-        .set("encoder.software_load=5")
+        .set(&load)
         .set("encoder.software_frame_rate=60")
         .spawn();
     let mut stream = daemon.stream("/stream");

@@ -77,6 +77,8 @@ fn a_camera_that_may_stop_does_and_starts_for_whoever_comes() {
     assert_eq!(status["health"]["state"], "idle");
     assert_eq!(daemon.get("/healthz").status, 200);
     let captured = status["frames"]["captured"].as_u64().unwrap();
+    // The requests themselves must be over.
+    std::thread::sleep(Duration::from_millis(500));
     let (_, before) = cost(&daemon);
     std::thread::sleep(Duration::from_secs(2));
     assert!(cost(&daemon).1 - before < 20, "a stopped camera wakes nobody");

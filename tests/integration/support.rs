@@ -1,5 +1,8 @@
 //! Spawns the daemon, speaks HTTP to it, reads its streams strictly.
 
+#[path = "../instruments/start.rs"]
+mod start;
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use pinhole::jpeg;
 use serde_json::Value;
+pub use start::standin_library;
 
 /// Nothing in a test takes longer on the slowest machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -79,7 +83,7 @@ impl Start {
     }
 
     pub fn command(&self, folder: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pinholed"));
+        let mut command = pinholed();
         let user_file = folder.join("user.yaml");
         if let Some(text) = &self.user_file {
             std::fs::write(&user_file, text).unwrap();
@@ -134,13 +138,15 @@ impl Start {
     }
 }
 
-/// Where cargo built `tests/instruments/v4l2_standin`.
-pub fn standin_library() -> std::path::PathBuf {
-    // target/debug/deps/this → target/debug/examples
-    let here = std::env::current_exe().unwrap();
-    let path = here.ancestors().nth(2).unwrap().join("examples/libv4l2_standin.so");
-    assert!(path.exists(), "{} is not there: cargo builds it with --examples", path.display());
-    path
+/// How many times more time a picture is given to be made and encoded than on this machine itself:
+/// `PINHOLE_TEST_SLOWNESS`, for the daemon in an emulator.
+pub fn slowness() -> u32 {
+    std::env::var("PINHOLE_TEST_SLOWNESS").map_or(1, |text| text.parse().unwrap())
+}
+
+/// The daemon under test, without arguments.
+pub fn pinholed() -> Command {
+    start::command(std::env::var_os("PINHOLED").unwrap_or_else(|| env!("CARGO_BIN_EXE_pinholed").into()))
 }
 
 impl Daemon {

@@ -61,6 +61,8 @@ fn mjpeg_is_passed_through_untouched() {
     for (source, id) in [("v4l2", ""), ("v4l2", "/dev/video0"), ("v4l2", "0"), ("auto", "")] {
         let daemon =
             mjpeg(folder.path(), "").set(format!("camera.source={source}")).set(format!("camera.id={id}")).spawn();
+        // libcamera, where it is built in, is given a moment to find the camera.
+        daemon.wait_for("pictures", |status| status["health"]["state"] == "streaming");
         let mut stream = daemon.stream("/stream");
         let indices: Vec<usize> = (0..30)
             .map(|_| {

@@ -11,13 +11,14 @@ mod client;
 mod encoder;
 mod report;
 mod rules;
+#[path = "../instruments/start.rs"]
+mod start;
 #[allow(dead_code)]
 #[path = "../instruments/v4l2_standin/sys.rs"]
 mod sys;
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Output;
 
 /// Names the case the process is to run.
 const CASE: &str = "PINHOLE_V4L2_STANDIN_CASE";
@@ -36,18 +37,10 @@ fn child() {
     case.unwrap_or_else(|| panic!("no case {name}")).1();
 }
 
-fn library() -> PathBuf {
-    // target/debug/deps/this → target/debug/examples
-    let here = std::env::current_exe().unwrap();
-    let path = here.ancestors().nth(2).unwrap().join("examples/libv4l2_standin.so");
-    assert!(path.exists(), "{} is not there: cargo builds it with --examples", path.display());
-    path
-}
-
 fn run(case: &str, settings: &str) -> Output {
-    Command::new(std::env::current_exe().unwrap())
+    start::command(std::env::current_exe().unwrap())
         .args(["child", "--exact", "--nocapture"])
-        .env("LD_PRELOAD", library())
+        .env("LD_PRELOAD", start::standin_library())
         .env("PINHOLE_V4L2_STANDIN", settings)
         .env(CASE, case)
         .output()
