@@ -75,6 +75,10 @@ armv6: ## build for the Pi Zero's processor, with Debian's armel libcamera
 test-zero: ## the ARMv6 build with a USB camera on an emulated Pi Zero
 	scripts/test-zero
 
+.PHONY: test-device
+test-device: ## the appliance on an emulated Pi Zero: boots, is supervised, survives (PINHOLE_POWER_CUTS=N)
+	scripts/test-device
+
 .PHONY: test-clients
 test-clients: build ## tests with ffmpeg, OpenCV, curl, Chromium and others
 	PINHOLED=$(CURDIR)/target/release/pinholed scripts/test-clients
