@@ -141,6 +141,17 @@ class Server(usb.Daemon):
         return self.machine.journal("-u", "pinhole")
 
 
+def watch(machine: Appliance, seconds: float) -> int:
+    """Looks at the stream for so long, by the machine's clock; how many pictures there were."""
+    with Viewer(machine) as viewer:
+        began = viewer.part().timestamp
+        pictures = 1
+        while (part := viewer.part()).timestamp < began + seconds:
+            decoded(part.jpeg)
+            pictures += 1
+    return pictures
+
+
 def first_part(machine: Appliance, seconds: float = BOOT, wanted=lambda jpeg: size_of(jpeg) == SIZE) -> usb.Part:
     """The first picture that is wanted, of a stream that may be long in coming."""
 

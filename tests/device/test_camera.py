@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 import pytest
-from conftest import SIZE, Camera, Pictures, Server, first_part
+from conftest import BOOT, SIZE, Camera, Pictures, Server, first_part
 
 RATE = 5
 
@@ -18,7 +18,7 @@ def stream(card, name: str, pictures: Pictures):
         machine.boot(camera=True)
         camera = Camera(machine.socket, {SIZE: pictures.folder}, "--full-speed", "--short-transfers", "--fps", str(RATE))
         camera.wait_for("plugged in")
-        part = first_part(machine, 90, pictures.__contains__)
+        part = first_part(machine, BOOT, pictures.__contains__)
         return part, Server(machine).status(), machine.unit("pinhole.service", "NRestarts")
     except (pytest.fail.Exception, OSError) as error:
         print(name, error)
@@ -29,6 +29,7 @@ def stream(card, name: str, pictures: Pictures):
             camera.end()
 
 
+@pytest.mark.timeout(1500)
 def test_camera_plugged_in_later(card, tmp_path, figure):
     pictures = Pictures(tmp_path / SIZE, SIZE)
     for attempt in range(1, 4):

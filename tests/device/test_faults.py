@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 
 import pytest
-from conftest import BOOT, SETTINGS, Server, Viewer, decoded, first_part, until
+from conftest import BOOT, SETTINGS, Server, first_part, until, watch
 
 # pinhole.service's, and what the emulation may take on top of it.
 WATCHDOG, SLACK = 20, 10
+# A second of the machine's may take so many of the host's while others use it.
+SLOWNESS = 10
 # `escalate`: so many times the watchdog restarts the daemon before it restarts the machine.
 LIMIT = 3
 
@@ -32,7 +34,7 @@ def restarts(device) -> int:
 def test_frozen_daemon_is_restarted(device, figure):
     before, count = device.pid(), restarts(device)
     began = float(device.run(f"kill -STOP {before}; cat /proc/uptime").split()[0])
-    _, frame = back(device, before, 120)
+    _, frame = back(device, before, (WATCHDOG + SLACK) * SLOWNESS)
     took = frame - began
     figure("frozen (SIGSTOP) to streaming", f"{took:.1f} s (watchdog {WATCHDOG} s)")
     assert WATCHDOG * 0.6 < took < WATCHDOG + SLACK
@@ -77,7 +79,7 @@ def test_stuck_pid_1_lets_the_watchdog_expire(device):
     first_part(device)
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_one_reboot_for_a_hanging_camera(device, figure):
     """A camera that hangs each time: the daemon is restarted, then the machine, once, then it stays up and says why."""
     device.power_off()
@@ -86,10 +88,10 @@ def test_one_reboot_for_a_hanging_camera(device, figure):
     first = device.boot_id()
     assert "reboots" not in device.run("ls /data")
     began = device.uptime()
-    second = device.until_rebooted(first, LIMIT * (WATCHDOG + SLACK) * 4 + BOOT)
+    second = device.until_rebooted(first, LIMIT * (WATCHDOG + SLACK) * SLOWNESS + BOOT)
     assert device.run("ls /data/reboots").split() == ["watchdog"]
     until("the camera is left alone", lambda: device.run("cat /run/pinhole/hold 2>/dev/null || true"),
-          LIMIT * (WATCHDOG + SLACK) * 4, 2)
+          LIMIT * (WATCHDOG + SLACK) * SLOWNESS, 2)
     figure("uptime when the hanging camera was given up, after its reboot", f"{device.uptime():.0f} s ({began:.0f} s at start)")
     server = Server(device)
     server.until_state("degraded", 60)
@@ -97,10 +99,7 @@ def test_one_reboot_for_a_hanging_camera(device, figure):
     assert "hung" in reason and "3 times" in reason and "after a reboot" in reason
     assert server.request("/healthz")[0] == 503
     count, pid = restarts(device), device.pid()
-    end = time.monotonic() + 2 * WATCHDOG
-    with Viewer(device) as viewer:
-        while time.monotonic() < end:
-            decoded(viewer.part().jpeg)
+    watch(device, 2 * WATCHDOG)
     assert (device.boot_id(), restarts(device), device.pid()) == (second, count, pid), "it stays up"
 
     # The reboot is remembered, whatever happened meanwhile; with the camera mended all is well again.
