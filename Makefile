@@ -55,7 +55,7 @@ lint: ## rustfmt, clippy, cargo deny, shellcheck
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets $(features) -- -D warnings
 	cargo deny --log-level error check bans licenses sources
-	shellcheck .ci/run $$(grep -lE '^#!.*\b(ba)?sh$$' scripts/*)
+	shellcheck .ci/run $$(grep -lE '^#!.*\b(ba)?sh$$' scripts/* tests/*/init buildroot-external/board/pinhole/rootfs-overlay/usr/lib/pinhole/*)
 
 .PHONY: test-libcamera
 test-libcamera: ## tests against real libcamera and its virtual cameras (in a Debian 13 root)
