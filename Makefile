@@ -55,7 +55,7 @@ lint: ## rustfmt, clippy, cargo deny, shellcheck
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets $(features) -- -D warnings
 	cargo deny --log-level error check bans licenses sources
-	shellcheck .ci/run $$(grep -lE '^#!.*\b(ba)?sh$$' scripts/*)
+	shellcheck .ci/run $$(grep -lE '^#!.*\b(ba)?sh$$' scripts/* tests/*/init buildroot-external/board/pinhole/rootfs-overlay/usr/lib/pinhole/*)
 
 .PHONY: test-libcamera
 test-libcamera: ## tests against real libcamera and its virtual cameras (in a Debian 13 root)
@@ -83,6 +83,10 @@ bench-armv6: ## count the ARMv6 build's instructions for each frame
 .PHONY: test-zero
 test-zero: ## the ARMv6 build with a USB camera on an emulated Pi Zero
 	scripts/test-zero
+
+.PHONY: test-device
+test-device: ## the appliance on an emulated Pi Zero: boots, is supervised, survives (PINHOLE_POWER_CUTS=N)
+	scripts/test-device
 
 .PHONY: test-clients
 test-clients: build ## tests with ffmpeg, OpenCV, curl, Chromium and others

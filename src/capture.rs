@@ -136,6 +136,8 @@ struct Capture<'a> {
     config: config::Camera,
     encoder_config: config::Encoder,
     overlay_config: config::Overlay,
+    /// Why no camera may be opened (`PINHOLE_HOLD`): the appliance found that it hangs again and again.
+    hold: Option<String>,
     opener: Opener,
     shared: &'a Shared,
     pool: PartPool,
@@ -205,6 +207,7 @@ impl End {
 impl<'a> Capture<'a> {
     fn new(config: &Config, notes: Vec<String>, shared: &'a Shared) -> Self {
         Self {
+            hold: std::env::var("PINHOLE_HOLD").ok().filter(|reason| !reason.is_empty()),
             opener: Opener::new(config.camera.clone()),
             size: config.camera.resolution.size(),
             config: config.camera.clone(),
@@ -265,6 +268,9 @@ impl<'a> Capture<'a> {
     }
 
     fn open(&mut self) -> Result<Open, String> {
+        if let Some(reason) = &self.hold {
+            return Err(reason.clone());
+        }
         let limit = self.size_limit.filter(|_| self.hardware.is_given_up());
         let mut camera =
             self.opener.open(limit.unwrap_or(self.settings.resolution.size())).map_err(|error| error.to_string())?;

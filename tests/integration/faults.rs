@@ -45,6 +45,23 @@ fn a_camera_that_opens_late_is_waited_for() {
 }
 
 #[test]
+fn a_camera_on_hold_is_left_alone() {
+    let reason = "A call to the camera hung 3 times, also after a reboot.";
+    // It would hang once opened.
+    let daemon = Start::test_pattern().faults("{kind: hang, at: 1, for: 1h}").hold(reason).spawn();
+    let mut stream = daemon.stream("/stream");
+    assert_eq!(stream.part().size(), "320x240");
+    assert!(is_placeholder(&daemon));
+    let status = daemon.wait_for("degraded", |status| status["health"]["state"] == "degraded");
+    assert_eq!(status["health"]["reason"], reason);
+    assert_eq!(daemon.get("/healthz").status, 503);
+    // Attempts to open it go on, and end there.
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(stream.part().size(), "320x240");
+    assert_eq!(daemon.status()["frames"]["captured"], 0);
+}
+
+#[test]
 fn an_unplugged_camera_comes_back_in_the_same_connection() {
     let daemon = Start::test_pattern().faults("{kind: disappear, at: 30, for: 2s}").spawn();
     let mut stream = daemon.stream("/stream");

@@ -35,6 +35,7 @@ pub struct Start {
     watchdog: Option<Duration>,
     notify: bool,
     standin: Option<String>,
+    hold: Option<String>,
 }
 
 impl Start {
@@ -45,7 +46,7 @@ impl Start {
 
     pub fn with(set: &[&str]) -> Self {
         let set = set.iter().map(|&s| s.to_owned()).collect();
-        Self { set, user_file: None, watchdog: None, notify: false, standin: None }
+        Self { set, user_file: None, watchdog: None, notify: false, standin: None, hold: None }
     }
 
     pub fn set(mut self, argument: impl Into<String>) -> Self {
@@ -67,6 +68,12 @@ impl Start {
     /// Below it, the stand-in for the Pi's codec and for V4L2 cameras, with these settings.
     pub fn standin(mut self, settings: &str) -> Self {
         self.standin = Some(settings.to_owned());
+        self
+    }
+
+    /// `PINHOLE_HOLD`: the camera is left alone.
+    pub fn hold(mut self, reason: &str) -> Self {
+        self.hold = Some(reason.to_owned());
         self
     }
 
@@ -104,6 +111,9 @@ impl Start {
         }
         if let Some(interval) = self.watchdog {
             command.env("WATCHDOG_USEC", interval.as_micros().to_string());
+        }
+        if let Some(reason) = &self.hold {
+            command.env("PINHOLE_HOLD", reason);
         }
         command
     }

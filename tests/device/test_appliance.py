@@ -1,0 +1,138 @@
+"""The appliance as it should be: page, picture, stream, nothing written, nothing failed, nothing open."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import numpy as np
+from conftest import FPS, SETTINGS, SIZE, Server, Viewer, decoded, first_part, size_of, watch
+
+# A person's editor: a byte order mark, and lines that end as on Windows.
+WINDOWS = b"\xef\xbb\xbf" + SETTINGS.replace("\n", "\r\n").encode()
+# RSS of the daemon with one viewer, in MB.
+MEMORY = 24
+
+
+def sectors(machine) -> list[int]:
+    """Sectors written to the card, all of it and partition by partition."""
+    text = machine.run("cat /sys/block/mmcblk0/stat /sys/block/mmcblk0/mmcblk0p*/stat")
+    return [int(line.split()[6]) for line in text.splitlines()]
+
+
+def test_first_boot(card, figure):
+    """Never switched on before; with pinhole.yaml as a Windows editor leaves it."""
+    machine = card("first-boot")
+    machine.write_settings(WINDOWS)
+    machine.power_on()
+    part = first_part(machine)
+    figure("first frame with a viewer, after power on", f"{time.monotonic() - machine.powered:.1f} s")
+    figure("first frame captured, after kernel start", f"{part.timestamp - machine.booted_at():.1f} s")
+    machine.until_up()
+    figure("first boot", machine.run("systemd-analyze time").splitlines()[0])
+    status = Server(machine).status()
+    assert status["config"]["problems"] == [] and status["camera"]["source"] == "test-pattern"
+    label, options = machine.run("/sbin/e2label /dev/mmcblk0p7; grep ' /data ' /proc/mounts | cut -d ' ' -f 4").split()
+    assert label == "pinhole-data" and options.split(",")[0] == "ro"
+
+
+def test_page_snapshot_and_stream(device, server, figure):
+    figure("later boot", device.run("systemd-analyze time").splitlines()[0])
+    code, headers, page = server.request("/")
+    assert code == 200 and headers["Content-Type"].startswith("text/html") and b"<title>Pinhole</title>" in page
+    code, headers, jpeg = server.request("/snapshot")
+    assert code == 200 and headers["Content-Type"] == "image/jpeg" and size_of(jpeg) == SIZE
+    began = time.monotonic()
+    with Viewer(device) as viewer:
+        parts = [viewer.part() for _ in range(20)]
+    pictures = [decoded(part.jpeg).astype(int) for part in parts]
+    assert [part.sequence for part in parts] == sorted({part.sequence for part in parts})
+    assert all(np.abs(one - next).mean() > 0.1 for one, next in zip(pictures, pictures[1:])), "the picture moves"
+    figure(f"test pattern {SIZE}, {FPS} fps asked for", f"{19 / (parts[-1].timestamp - parts[0].timestamp):.1f} fps, "
+                                                        f"20 frames in {time.monotonic() - began:.1f} s")
+
+
+def test_no_unit_failed(device):
+    assert device.run("systemctl --failed --no-legend --plain").strip() == ""
+    assert device.run("systemctl is-system-running || true").strip() == "running"
+    assert device.unit("pinhole.service", "NRestarts", "Result") == ["0", "success"]
+
+
+def test_root_is_read_only(device):
+    mounts = {fields[1]: (fields[0], fields[2], fields[3].split(","))
+              for fields in (line.split() for line in device.run("cat /proc/mounts").splitlines())}
+    assert mounts["/"][:2] == ("/dev/mmcblk0p5", "squashfs")
+    for place, (source, _, options) in mounts.items():
+        if source.startswith("/dev/"):
+            assert "ro" in options, (place, options)
+    for place in ("/var", "/tmp", "/run"):
+        assert mounts[place][1] == "tmpfs"
+    assert device.run("(: >/usr/here) 2>/dev/null || echo refused").strip() == "refused"
+    assert device.run("(mount -o remount,rw /) 2>/dev/null; (: >/usr/here) 2>/dev/null || echo refused").strip() == "refused"
+    assert device.run("journalctl --header | grep -c 'File path: /run/log' || true").strip() != "0"
+
+
+def test_nothing_is_written_while_streaming(device, figure):
+    before = sectors(device)
+    frames = watch(device, 60)
+    device.run("sync")
+    assert sectors(device) == before
+    assert frames > 60 * FPS / 2
+    figure("sectors written to the card in 60 s of streaming", f"0 ({frames} frames, {before[0]} since power on)")
+
+
+def test_sandbox_and_memory(device, figure):
+    pid = device.pid()
+    status = dict(line.split(":", 1) for line in device.run(f"cat /proc/{pid}/status").splitlines() if ":" in line)
+    assert 0 not in {int(uid) for uid in status["Uid"].split()}
+    assert all(int(status[f"Cap{kind}"], 16) == 0 for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb"))
+    assert status["NoNewPrivs"].strip() == "1" and status["Seccomp"].strip() == "2"
+    # Of several mounts at one place the last is seen.
+    mounts = {line.split()[1]: line.split()[3].split(",") for line in device.run(f"cat /proc/{pid}/mounts").splitlines()}
+    for place, options in mounts.items():
+        # What it has to itself; device nodes, which the device policy guards; and what is root's alone in there.
+        private = place in ("/tmp", "/var/tmp", "/run") or place.startswith(("/dev", "/proc", "/sys"))
+        assert private or "ro" in options, (place, options)
+    exposure = device.run("systemd-analyze security --no-pager pinhole.service | tail -n 1", 120)
+    assert float(re.search(r": (\d+\.\d)", exposure)[1]) <= 2.0, exposure
+    figure("exposure", exposure.split("for ")[1].split(" ")[1])
+    memory = int(status["VmRSS"].split()[0]) / 1024
+    figure("pinholed's memory (RSS, peak)", f"{memory:.1f} MB, {int(status['VmHWM'].split()[0]) / 1024:.1f} MB")
+    assert memory < MEMORY
+    figure("memory used of the machine", device.run("free -m | grep Mem").split()[2] + " MB")
+
+
+def test_only_the_expected_ports_are_open(device):
+    listening = set()
+    for line in device.run("cat /proc/net/tcp /proc/net/tcp6").splitlines():
+        fields = line.split()
+        if len(fields) > 3 and fields[3] == "0A":
+            listening.add(int(fields[1].split(":")[1], 16))
+    # The second is the tests' own.
+    assert listening == {80, 7000}
+    udp = [line for line in device.run("cat /proc/net/udp /proc/net/udp6").splitlines() if ":" in line.split()[0]]
+    assert udp == []
+
+
+def test_a_broken_file_does_not_stop_the_stream(device):
+    """One section with a mistake falls back to its defaults; nothing readable at all falls back to no camera."""
+    device.power_off()
+    device.write_settings(SETTINGS + "encoder:\n  quality: 800\n")
+    device.boot()
+    first_part(device)
+    server = Server(device)
+    (problem,) = server.status()["config"]["problems"]
+    assert "/boot/pinhole.yaml:6" in problem and "quality" in problem and "800" in problem
+    assert "quality" in server.log()
+
+    device.power_off()
+    device.write_settings(b"camera: [\x00\xff not YAML")
+    device.boot()
+    server = Server(device)
+    with Viewer(device) as viewer:
+        # The reason is in the picture, so no test pattern.
+        decoded(viewer.part().jpeg)
+        status = server.status()
+    assert status["frame"]["placeholder"] and "/boot/pinhole.yaml" in status["config"]["problems"][0]
+    assert "problems in the configuration" in device.unit("pinhole.service", "StatusText")[0]
+    assert device.run("systemctl --failed --no-legend --plain").strip() == ""
