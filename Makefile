@@ -71,6 +71,10 @@ test-usb: ## tests with a USB camera in an emulated PC (real uvcvideo and libcam
 armv6: ## build for the Pi Zero's processor, with Debian's armel libcamera
 	scripts/build-armv6
 
+.PHONY: test-check-elf
+test-check-elf: ## tests of the check that a binary has no code of ARMv7
+	@scripts/test-check-elf
+
 .PHONY: test-zero
 test-zero: ## the ARMv6 build with a USB camera on an emulated Pi Zero
 	scripts/test-zero
