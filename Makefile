@@ -92,6 +92,15 @@ bench: build ## measure beside other servers, then micro-benchmarks
 	scripts/bench $(ARGS)
 	cargo bench --locked $(features) --bench hot_path
 
+.PHONY: deploy
+deploy: ## try a program on a running Pi until its next boot: HOST=user@address [BINARY=file]
+	@[[ -n "$(HOST)" ]] || { echo "usage: make deploy HOST=user@address [BINARY=file]" >&2; exit 2; }
+	scripts/deploy '$(HOST)' '$(BINARY)'
+
+.PHONY: test-deploy
+test-deploy: ## tests of deploy, without a Pi
+	@scripts/test-deploy
+
 .PHONY: fmt
 fmt: ## format the sources
 	cargo fmt --all
