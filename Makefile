@@ -2,6 +2,8 @@
 #
 # Variables: ARGS      more arguments for pinholed in `make run`
 #            PORT      port of `make run` (8080)
+#            HOST, BINARY    of `make deploy`: user@address, program (default: the static one, without libcamera)
+#            SDK       of `make cross`: folder of the image's SDK
 #            PINHOLE_CACHE   where tools and roots for tests are kept (~/.cache/pinhole)
 
 SHELL := /bin/bash
@@ -71,6 +73,18 @@ test-usb: ## tests with a USB camera in an emulated PC (real uvcvideo and libcam
 armv6: ## build for the Pi Zero's processor, with Debian's armel libcamera
 	scripts/build-armv6
 
+.PHONY: armv6-hf
+armv6-hf: ## build what ships, hard-float, without libcamera: also as one static file for any Pi
+	scripts/build-armv6-hf
+
+.PHONY: test-armv6-hf
+test-armv6-hf: ## build the static file and run it on an emulated ARM1176
+	scripts/test-armv6-hf
+
+.PHONY: cross
+cross: ## build in a container with cross: SDK=folder for the image's SDK, else Debian's armel
+	PINHOLE_SDK='$(SDK)' scripts/cross $(if $(SDK),arm-unknown-linux-gnueabihf)
+
 .PHONY: test-check-elf
 test-check-elf: ## tests of the check that a binary has no code of ARMv7
 	@scripts/test-check-elf
@@ -95,7 +109,9 @@ bench: build ## measure beside other servers, then micro-benchmarks
 .PHONY: deploy
 deploy: ## try a program on a running Pi until its next boot: HOST=user@address [BINARY=file]
 	@[[ -n "$(HOST)" ]] || { echo "usage: make deploy HOST=user@address [BINARY=file]" >&2; exit 2; }
-	scripts/deploy '$(HOST)' '$(BINARY)'
+	binary='$(BINARY)'
+	[[ -n $$binary ]] || binary=$$(scripts/build-armv6-hf musl)
+	scripts/deploy '$(HOST)' "$$binary"
 
 .PHONY: test-deploy
 test-deploy: ## tests of deploy, without a Pi
