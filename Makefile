@@ -2,6 +2,8 @@
 #
 # Variables: ARGS      more arguments for pinholed in `make run`
 #            PORT      port of `make run` (8080)
+#            HOST, BINARY    of `make deploy`: user@address, program (default: the static one, without libcamera)
+#            SDK       of `make cross`: folder of the image's SDK
 #            PINHOLE_CACHE   where tools and roots for tests are kept (~/.cache/pinhole)
 
 SHELL := /bin/bash
@@ -55,7 +57,8 @@ lint: ## rustfmt, clippy, cargo deny, shellcheck
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets $(features) -- -D warnings
 	cargo deny --log-level error check bans licenses sources
-	shellcheck .ci/run $$(grep -lE '^#!.*\b(ba)?sh$$' scripts/* tests/*/init buildroot-external/board/pinhole/rootfs-overlay/usr/lib/pinhole/*)
+	shellcheck .ci/run $$(grep -lE '^#!.*\b(ba)?sh$$' scripts/* cross/* tests/*/init \
+		buildroot-external/board/pinhole/rootfs-overlay/usr/lib/pinhole/*)
 
 .PHONY: test-libcamera
 test-libcamera: ## tests against real libcamera and its virtual cameras (in a Debian 13 root)
@@ -80,6 +83,22 @@ test-armv6: ## all tests on the ARMv6 build, its processor emulated
 bench-armv6: ## count the ARMv6 build's instructions for each frame
 	scripts/bench-armv6 $(ARGS)
 
+.PHONY: armv6-hf
+armv6-hf: ## build what ships, hard-float, without libcamera: also as one static file for any Pi
+	scripts/build-armv6-hf
+
+.PHONY: test-armv6-hf
+test-armv6-hf: ## build the static file and run it on an emulated ARM1176
+	scripts/test-armv6-hf
+
+.PHONY: cross
+cross: ## build in a container with cross: SDK=folder for the image's SDK, else Debian's armel
+	PINHOLE_SDK='$(SDK)' scripts/cross $(if $(SDK),arm-unknown-linux-gnueabihf)
+
+.PHONY: test-check-elf
+test-check-elf: ## tests of the check that a binary has no code of ARMv7
+	@scripts/test-check-elf
+
 .PHONY: test-zero
 test-zero: ## the ARMv6 build with a USB camera on an emulated Pi Zero
 	scripts/test-zero
@@ -100,6 +119,17 @@ test-units: ## systemd units: verify, and sandbox exposure
 bench: build ## measure beside other servers, then micro-benchmarks
 	scripts/bench $(ARGS)
 	cargo bench --locked $(features) --bench hot_path
+
+.PHONY: deploy
+deploy: ## try a program on a running Pi until its next boot: HOST=user@address [BINARY=file]
+	@[[ -n "$(HOST)" ]] || { echo "usage: make deploy HOST=user@address [BINARY=file]" >&2; exit 2; }
+	binary='$(BINARY)'
+	[[ -n $$binary ]] || binary=$$(scripts/build-armv6-hf musl)
+	scripts/deploy '$(HOST)' "$$binary"
+
+.PHONY: test-deploy
+test-deploy: ## tests of deploy, without a Pi
+	@scripts/test-deploy
 
 .PHONY: fmt
 fmt: ## format the sources

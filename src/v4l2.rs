@@ -517,7 +517,10 @@ pub fn wait(first: Option<BorrowedFd<'_>>, second: Option<BorrowedFd<'_>>, timeo
         revents: 0,
     };
     let mut entries = [entry(first), entry(second)];
-    let since_zero = libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: (timeout.subsec_nanos() as i32).into() };
+    // SAFETY: numbers only, and on some systems padding, which is why it cannot be written out.
+    let mut since_zero = unsafe { std::mem::zeroed::<libc::timespec>() };
+    since_zero.tv_sec = timeout.as_secs() as _;
+    since_zero.tv_nsec = (timeout.subsec_nanos() as i32).into();
     // SAFETY: two initialised entries and a time that outlive the call; no signal mask.
     let result = unsafe { libc::ppoll(entries.as_mut_ptr(), 2, &raw const since_zero, std::ptr::null()) };
     if result <= 0 {
