@@ -41,7 +41,9 @@ fn frames_go_through_the_hardware() {
     assert_eq!(status["encoder"]["device"], "/dev/video31", "JPEG with a quality is better than MJPEG with a bit rate");
     assert_eq!(status["encoder"]["memory"], "copy", "the test pattern has no dma-bufs");
     // The encoder is quick enough; only a machine that stands still for a moment fills it.
-    assert!(status["frames"]["dropped"].as_u64().unwrap() <= 3, "{status}");
+    let count = |name: &str| status["frames"][name].as_u64().unwrap();
+    assert!(count("dropped") <= count("captured") / 4, "{status}");
+    assert!(count("captured") - count("encoded") - count("dropped") <= 3, "all are accounted for: {status}");
     assert!(status["rates"]["encoded_fps"].as_f64().unwrap() > f64::from(rate()) * 0.83, "{status}");
     daemon.terminate();
     let report = daemon.report();
@@ -130,16 +132,16 @@ fn spoiled_pictures_are_dropped() {
 /// A JPEG larger than its buffer comes in two; the next picture is the next frame all the same.
 #[test]
 fn what_is_left_of_a_spoiled_picture_is_not_taken_for_the_next() {
-    let daemon = start("split@10;split@20;split@30").spawn();
+    let daemon = start("split@5;split@10;split@15").set("camera.frame_rate=10").spawn();
     let mut stream = daemon.stream("/stream");
-    watch(&mut stream, 50);
+    watch(&mut stream, 20);
     let (mut ages, status) = (Vec::new(), daemon.status());
     for _ in 0..10 {
         ages.push(stream.part().age());
     }
     ages.sort_unstable();
-    // Encoding takes 2 ms (on a slow machine longer): a picture that waits for the next frame is 33 ms older.
-    assert!(ages[5] < Duration::from_millis(25) * slowness(), "{ages:?}");
+    // Encoding takes 2 ms: a picture that waits for the next frame is 100 ms older.
+    assert!(ages[5] < Duration::from_millis(70), "{ages:?}");
     let dropped = status["frames"]["dropped"].as_u64().unwrap();
     assert!((3..=6).contains(&dropped), "{status:#}");
 }
