@@ -4,7 +4,8 @@ QEMU tells which block of code runs next and, once, what is in each (-d exec,noc
 is what the program executed in user mode. A run of single steps gave the same number. The kernel's part is this
 machine's and not counted.
 
-Two runs that differ only in their number of frames are subtracted, so that start and end cancel out.
+Two counts are subtracted, so that start and end cancel out: of one run of the daemon at two of its frames, of two runs of
+a piece of work that differ in how often it is done.
 """
 
 import argparse
@@ -58,6 +59,12 @@ class Counted:
                         lengths[start] = 0
                     lengths[start] += 1
 
+    def so_far(self) -> int:
+        """The instructions so far, but for what is still in the pipe."""
+        # A copy, as the other thread goes on; what it has just met is not in the lengths yet, and little.
+        runs = self.runs.copy()
+        return sum(count * self.lengths.get(block, 0) for block, count in runs.items())
+
     def finish(self) -> int:
         """Waits for its end; the instructions."""
         self.output, errors = self.process.communicate(timeout=PATIENCE)
@@ -89,12 +96,12 @@ class Viewer:
         self.rest = self.rest[max(end, len(self.rest) - 64) :]
 
 
-def stream(args, folder: Path, viewers: int, frames: int) -> tuple[int, int]:
-    """Instructions of the daemon until every viewer has had so many frames; the frames all have had together."""
+def stream(args, folder: Path, viewers: int, rate: int) -> tuple[float, float, float]:
+    """The daemon in its steady state: its instructions, the frames all viewers got meanwhile, and the seconds."""
     settings = [
         "camera.source=replay",
         f"camera.replay.path={args.pictures}/640x480",
-        f"camera.frame_rate={args.rate}",
+        f"camera.frame_rate={rate}",
         "http.listen=127.0.0.1:0",
     ]
     sets = [word for setting in settings for word in ("--set", setting)]
@@ -110,22 +117,33 @@ def stream(args, folder: Path, viewers: int, frames: int) -> tuple[int, int]:
         for viewer in all_viewers:
             selector.register(viewer.socket, selectors.EVENT_READ, viewer)
         deadline = time.monotonic() + PATIENCE
-        while min(len(viewer.frames) for viewer in all_viewers) < frames:
-            if time.monotonic() > deadline:
-                raise SystemExit("the streams are too slow")
-            for key, _ in selector.select(1.0):
-                key.data.read()
+        marks = []
+        for frames in (10, 10 + int(args.seconds * rate)):
+            while min(len(viewer.frames) for viewer in all_viewers) < frames:
+                if time.monotonic() > deadline:
+                    raise SystemExit("the streams are too slow")
+                for key, _ in selector.select(1.0):
+                    key.data.read()
+            delivered = sum(len(viewer.frames) for viewer in all_viewers)
+            marks.append((counted.so_far(), delivered, time.monotonic()))
         for viewer in all_viewers:
             skipped = viewer.frames[-1] - viewer.frames[0] + 1 - len(viewer.frames)
             if skipped > frames // 10:
-                raise SystemExit(f"{skipped} of {frames} frames were skipped: lower --rate")
+                raise SystemExit(f"{skipped} of {frames} frames were skipped: lower --rates")
     finally:
         counted.process.send_signal(signal.SIGTERM)
-    delivered = sum(len(viewer.frames) for viewer in all_viewers)
-    instructions = counted.finish()
+    counted.finish()
     for viewer in all_viewers:
         viewer.socket.close()
-    return instructions, delivered
+    begin, end = marks
+    return tuple(after - before for before, after in zip(begin, end, strict=True))
+
+
+def per_frame(runs: list[tuple[float, float, float]]) -> tuple[float, float]:
+    """What a delivered frame takes, and what a second does even so: instructions = frames · a + seconds · b, twice."""
+    (i1, n1, t1), (i2, n2, t2) = runs
+    determinant = n1 * t2 - n2 * t1
+    return (i1 * t2 - i2 * t1) / determinant, (n1 * i2 - n2 * i1) / determinant
 
 
 def work(args, folder: Path, name: str, size: str, few: int, many: int) -> tuple[float, str]:
@@ -142,8 +160,8 @@ def main() -> None:
     parser.add_argument("--emulator", type=str.split, required=True, help="command of qemu-arm")
     parser.add_argument("--pinholed", required=True, help="ARM build of the daemon")
     parser.add_argument("--counted", required=True, help="ARM build of benches/counted.rs")
-    parser.add_argument("--rate", type=int, default=10, help="frames per second (10: slow enough to be logged)")
-    parser.add_argument("--frames", type=int, nargs=2, default=[20, 120], help="frames of the two runs")
+    parser.add_argument("--rates", type=int, nargs=2, default=[2, 8], help="frames per second; few enough to be logged")
+    parser.add_argument("--seconds", type=float, default=20, help="each run of the daemon is watched")
     parser.add_argument("--json", type=Path, help="where the figures go as JSON")
     args = parser.parse_args()
 
@@ -156,16 +174,14 @@ def main() -> None:
             print(subprocess.run(command, check=True, capture_output=True, text=True).stdout, end="")
 
         print("\nuser instructions of pinholed on ARMv6, replayed 640x480 JPEGs")
-        print(f"{'viewers':>8} {'per frame':>12} {'per frame and viewer':>21}")
-        per_frame = {}
+        print(f"{'viewers':>8} {'per frame':>12} {'per frame and viewer':>21} {'and per second':>15}")
         for viewers in (1, 16):
-            runs = [stream(args, folder, viewers, frames) for frames in args.frames]
-            per_viewer = (runs[1][0] - runs[0][0]) / (runs[1][1] - runs[0][1])
-            per_frame[viewers] = per_viewer * viewers
-            figures["viewers"][viewers] = per_viewer
-            print(f"{viewers:>8} {per_frame[viewers]:>12,.0f} {per_viewer:>21,.0f}", flush=True)
-        each = (per_frame[16] - per_frame[1]) / 15
-        print(f"one more viewer: {each:,.0f}; the frame itself: {per_frame[1] - each:,.0f}")
+            each, second = per_frame([stream(args, folder, viewers, rate) for rate in args.rates])
+            figures["viewers"][viewers] = [each, second]
+            print(f"{viewers:>8} {each * viewers:>12,.0f} {each:>21,.0f} {second:>15,.0f}", flush=True)
+        one, many = figures["viewers"][1][0], 16 * figures["viewers"][16][0]
+        more = (many - one) / 15
+        print(f"one more viewer: {more:,.0f}; the frame itself: {one - more:,.0f}")
 
         print("\nuser instructions of one frame's work on ARMv6")
         print(f"{'work':<16} {'640x480':>12} {'1280x720':>12}")
