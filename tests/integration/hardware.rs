@@ -300,7 +300,9 @@ fn the_software_encoder_keeps_to_its_share_and_asks_for_less() {
         .spawn();
     let mut stream = daemon.stream("/stream");
     let part = stream.until("smaller pictures", |part| part.size() != "1280x720");
-    assert!(["640x360", "320x180"].contains(&part.size().as_str()), "{}", part.size());
+    let smaller = ["640x360", "320x180", "160x90"];
+    let likely = &smaller[..if slowness() > 1 { 3 } else { 2 }];
+    assert!(likely.contains(&part.size().as_str()), "{}", part.size());
     assert!(daemon.log().contains("from now on"), "{}", daemon.log());
     // A change asks the camera anew.
     let answer = daemon.patch("/api/v1/settings", r#"{"resolution": "800x600"}"#, 200);

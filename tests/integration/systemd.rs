@@ -32,7 +32,8 @@ fn ready_status_and_stopping_are_told() {
 fn interrupt_stops_too() {
     let mut daemon = Start::test_pattern().spawn();
     daemon.signal(libc::SIGINT);
-    assert!(daemon.child.wait().unwrap().success());
+    let exit = daemon.child.wait().unwrap();
+    assert!(exit.success(), "{exit}");
 }
 
 #[test]
