@@ -62,7 +62,7 @@ fn mjpeg_is_passed_through_untouched() {
         let daemon =
             mjpeg(folder.path(), "").set(format!("camera.source={source}")).set(format!("camera.id={id}")).spawn();
         // libcamera, where it is built in, is given a moment to find the camera.
-        daemon.wait_for("pictures", |status| status["health"]["state"] == "streaming");
+        daemon.wait_for("the camera", |status| status["camera"]["running"] == true);
         let mut stream = daemon.stream("/stream");
         let indices: Vec<usize> = (0..30)
             .map(|_| {
