@@ -94,7 +94,7 @@ def test_one_reboot_for_a_hanging_camera(device, figure):
           LIMIT * (WATCHDOG + SLACK) * SLOWNESS, 2)
     figure("uptime when the hanging camera was given up, after its reboot", f"{device.uptime():.0f} s ({began:.0f} s at start)")
     server = Server(device)
-    server.until_state("degraded", 60)
+    server.until_state("degraded", 20 * SLOWNESS)
     reason = server.status()["health"]["reason"]
     assert "hung" in reason and "3 times" in reason and "after a reboot" in reason
     assert server.request("/healthz")[0] == 503
