@@ -116,6 +116,7 @@ struct Count {
     /// Bytes copied by anybody on the capture thread, and as the program itself counts them.
     copied: f64,
     own: f64,
+    /// Bytes of a JPEG, of those seen meanwhile.
     jpeg: f64,
 }
 
@@ -132,11 +133,17 @@ fn count(set: &[&str]) -> Count {
     let count = runtime.block_on(async {
         let start = Instant::now();
         // Until everything has been allocated once.
+        let (mut seen, mut bytes) = (0, 0);
         let mut next = async |at_least: u64| loop {
             let frame = frames.borrow_and_update().clone();
+            if let Some(frame) = &frame {
+                (seen, bytes) = (seen + 1, bytes + frame.jpeg().len());
+            }
             if let Some(frame) = frame.filter(|frame| frame.sequence >= at_least) {
                 assert!(frame.placeholder.is_none(), "{:?}", frame.placeholder);
-                return (frame.sequence, frame.jpeg().len() as f64);
+                let mean = bytes as f64 / f64::from(seen);
+                (seen, bytes) = (0, 0);
+                return (frame.sequence, mean);
             }
             assert!(start.elapsed() < Duration::from_secs(30), "no frames: {:?}", shared.health.state());
             frames.changed().await.unwrap();
