@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# post-build.sh TARGET: runs in Buildroot when all packages and the overlay are in the root file system, and finishes it.
+set -euo pipefail
+
+die() { printf 'post-build: %s\n' "$*" >&2; exit 1; }
+
+target=$1
+board=$(realpath -- "$(dirname -- "${BASH_SOURCE[0]}")")
+repository=$(realpath -- "$board/../../..")
+# enabled OPTION: of Buildroot's configuration.
+enabled() { grep -qx "$1=y" "$BR2_CONFIG"; }
+
+# The kernel's options, after each build of the image, however the kernel came about.
+read -ra fragments < <(sed -nE 's/^BR2_LINUX_KERNEL_CONFIG_FRAGMENT_FILES="(.*)"$/\1/p' "$BR2_CONFIG" |
+	sed "s|\$(BR2_EXTERNAL_PINHOLE_PATH)|$BR2_EXTERNAL_PINHOLE_PATH|g")
+if enabled BR2_LINUX_KERNEL; then
+	configs=("$BUILD_DIR"/linux-[0-9a-f]*/.config)
+	[[ ${#configs[@]} -eq 1 ]] || die "more than one kernel was built: ${configs[*]}"
+	"$board/check-kernel-config" "${configs[0]}" "${fragments[@]}"
+fi
+
+# Name and version.
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$repository/Cargo.toml")
+cat >"$target/usr/lib/os-release" <<END
+NAME="Pinhole"
+ID=pinhole
+ID_LIKE=buildroot
+VERSION="$version"
+VERSION_ID=$version
+PRETTY_NAME="Pinhole $version"
+BUILD_ID="buildroot-$BR2_VERSION_FULL"
+END
+
+# The clock starts here where nobody knows the time; its date is that of this file (systemd-timesyncd.service(8)).
+: >"$target/usr/lib/clock-epoch"
+touch -d "@$SOURCE_DATE_EPOCH" "$target/usr/lib/clock-epoch"
+
+# Mount points.
+mkdir -p "$target"/{boot,data}
+
+# Nobody logs in: no terminal is opened for a console that the kernel's command line or a device tree names.
+if ! enabled BR2_PINHOLE_DEBUG; then
+	rm -f "$target/usr/lib/systemd/system-generators/systemd-getty-generator"
+fi
+
+# The Zero W's Wi-Fi, of all the Pis'.
+for folder in brcm cypress; do
+	[[ -d $target/usr/lib/firmware/$folder ]] || continue
+	find "$target/usr/lib/firmware/$folder" -mindepth 1 ! -name '*43430*' -delete
+done
+
+# overlay FOLDER: what only some images have.
+overlay() { rsync -a --chmod=u=rwX,go=rX --exclude 99-test-network.rules "$1/" "$target/"; }
+! enabled BR2_PINHOLE_DEBUG || overlay "$board/debug-overlay"
+! enabled BR2_PINHOLE_EMULATED || overlay "$repository/tests/device/overlay"

@@ -1,0 +1,29 @@
+################################################################################
+#
+# Pinhole: changes to Buildroot's own packages, and what is checked of them
+#
+################################################################################
+
+include $(sort $(wildcard $(BR2_EXTERNAL_PINHOLE_PATH)/package/*/*.mk))
+
+# The kernel's final configuration has every option the fragments ask for. Kconfig drops what it does not know, or what
+# depends on something else, without a word.
+define PINHOLE_LINUX_CHECK_CONFIG
+	$(BR2_EXTERNAL_PINHOLE_PATH)/board/pinhole/check-kernel-config \
+		$(LINUX_DIR)/.config $(LINUX_KCONFIG_FRAGMENT_FILES)
+endef
+LINUX_PRE_BUILD_HOOKS += PINHOLE_LINUX_CHECK_CONFIG
+
+# libcamera signs its image processing modules with a key made anew for each build, so no two builds were the same. The
+# signature only tells libcamera which modules may run in its own process: those of this image, from its read-only root.
+define PINHOLE_LIBCAMERA_PIN_IPA_KEY
+	printf '#!/bin/sh\nexec cp %s "$$1"\n' $(BR2_EXTERNAL_PINHOLE_PATH)/board/pinhole/ipa-key.pem \
+		>$(@D)/utils/gen-ipa-priv-key.sh
+endef
+LIBCAMERA_POST_PATCH_HOOKS += PINHOLE_LIBCAMERA_PIN_IPA_KEY
+
+# libcamera's virtual cameras, which Buildroot has no option for.
+LIBCAMERA_PIPELINES-$(BR2_PINHOLE_VIRTUAL_CAMERAS) += virtual
+ifeq ($(BR2_PINHOLE_VIRTUAL_CAMERAS),y)
+$(LIBCAMERA_TARGET_CONFIGURE): | jpeg libyuv
+endif
