@@ -28,6 +28,11 @@ for overlay in ov5647 imx219 imx477 imx708 dwc2 disable-bt miniuart-bt; do
 	cp "$images/rpi-firmware/overlays/$overlay.dtbo" "$folder/boot/overlays"
 done
 cp "$images/rpi-firmware/overlays/overlay_map.dtb" "$folder/boot/overlays"
+# (What a computer's terminal program shows, on pins 8 and 10.)
+if enabled BR2_PINHOLE_DEBUG; then
+	echo enable_uart=1 >>"$folder/boot/config.txt"
+	sed -i 's/$/ console=serial0,115200/' "$folder/boot/cmdline.txt"
+fi
 cp "$images/rootfs.squashfs" "$folder/root.squashfs"
 
 rm -f -- "$images"/pinhole-zero-*
