@@ -7,12 +7,15 @@
 include $(sort $(wildcard $(BR2_EXTERNAL_PINHOLE_PATH)/package/*/*.mk))
 
 # The kernel's final configuration has every option the fragments ask for. Kconfig drops what it does not know, or what
-# depends on something else, without a word.
+# depends on something else, without a word. Before it is built, and again with each image, however it came about.
+ifeq ($(BR2_LINUX_KERNEL),y)
 define PINHOLE_LINUX_CHECK_CONFIG
 	$(BR2_EXTERNAL_PINHOLE_PATH)/board/pinhole/check-kernel-config \
 		$(LINUX_DIR)/.config $(LINUX_KCONFIG_FRAGMENT_FILES)
 endef
 LINUX_PRE_BUILD_HOOKS += PINHOLE_LINUX_CHECK_CONFIG
+TARGET_FINALIZE_HOOKS += PINHOLE_LINUX_CHECK_CONFIG
+endif
 
 # libcamera signs its image processing modules with a key made anew for each build, so no two builds were the same. The
 # signature only tells libcamera which modules may run in its own process: those of this image, from its read-only root.

@@ -2,22 +2,11 @@
 # post-build.sh TARGET: runs in Buildroot when all packages and the overlay are in the root file system, and finishes it.
 set -euo pipefail
 
-die() { printf 'post-build: %s\n' "$*" >&2; exit 1; }
-
 target=$1
 board=$(realpath -- "$(dirname -- "${BASH_SOURCE[0]}")")
 repository=$(realpath -- "$board/../../..")
 # enabled OPTION: of Buildroot's configuration.
 enabled() { grep -qx "$1=y" "$BR2_CONFIG"; }
-
-# The kernel's options, after each build of the image, however the kernel came about.
-read -ra fragments < <(sed -nE 's/^BR2_LINUX_KERNEL_CONFIG_FRAGMENT_FILES="(.*)"$/\1/p' "$BR2_CONFIG" |
-	sed "s|\$(BR2_EXTERNAL_PINHOLE_PATH)|$BR2_EXTERNAL_PINHOLE_PATH|g")
-if enabled BR2_LINUX_KERNEL; then
-	configs=("$BUILD_DIR"/linux-[0-9a-f]*/.config)
-	[[ ${#configs[@]} -eq 1 ]] || die "more than one kernel was built: ${configs[*]}"
-	"$board/check-kernel-config" "${configs[0]}" "${fragments[@]}"
-fi
 
 # Name and version.
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$repository/Cargo.toml")
