@@ -25,8 +25,14 @@ define PINHOLE_LIBCAMERA_PIN_IPA_KEY
 endef
 LIBCAMERA_POST_PATCH_HOOKS += PINHOLE_LIBCAMERA_PIN_IPA_KEY
 
-# libcamera's virtual cameras, which Buildroot has no option for.
-LIBCAMERA_PIPELINES-$(BR2_PINHOLE_VIRTUAL_CAMERAS) += virtual
+# libcamera's virtual cameras, which Buildroot has no option for. They need libyuv, which libcamera asks pkg-config for, or
+# else would download.
 ifeq ($(BR2_PINHOLE_VIRTUAL_CAMERAS),y)
+LIBCAMERA_PIPELINES-y += virtual
+define PINHOLE_LIBYUV_PKG_CONFIG
+	printf 'libdir=/usr/lib\nName: libyuv\nDescription: libyuv\nVersion: 0\nLibs: -L$${libdir} -lyuv\n' \
+		>$(STAGING_DIR)/usr/lib/pkgconfig/libyuv.pc
+endef
+LIBYUV_POST_INSTALL_STAGING_HOOKS += PINHOLE_LIBYUV_PKG_CONFIG
 $(LIBCAMERA_TARGET_CONFIGURE): | jpeg libyuv
 endif

@@ -24,7 +24,8 @@ END
 : >"$target/usr/lib/clock-epoch"
 touch -d "@$SOURCE_DATE_EPOCH" "$target/usr/lib/clock-epoch"
 
-# Mount points.
+# Mounts are units; with an fstab systemd would check the root, and mount it again.
+rm -f "$target/etc/fstab"
 mkdir -p "$target"/{boot,data}
 
 # Nobody logs in: no terminal is opened for a console that the kernel's command line or a device tree names.
@@ -42,3 +43,6 @@ done
 overlay() { rsync -a --chmod=u=rwX,go=rX --exclude 99-test-network.rules "$1/" "$target/"; }
 ! enabled BR2_PINHOLE_DEBUG || overlay "$board/debug-overlay"
 ! enabled BR2_PINHOLE_EMULATED || overlay "$repository/tests/device/overlay"
+if enabled BR2_PINHOLE_VIRTUAL_CAMERAS; then
+	install -D -m 644 -t "$target/usr/share/libcamera/pipeline/virtual" "$repository/tests/instruments/virtual.yaml"
+fi

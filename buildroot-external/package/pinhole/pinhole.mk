@@ -9,6 +9,8 @@ PINHOLE_SITE = $(realpath $(BR2_EXTERNAL_PINHOLE_PATH)/..)
 PINHOLE_SITE_METHOD = local
 PINHOLE_LICENSE = MIT or Apache-2.0
 PINHOLE_LICENSE_FILES = LICENSE-MIT LICENSE-APACHE
+# Its source is this repository.
+PINHOLE_REDISTRIBUTE = NO
 PINHOLE_DEPENDENCIES = host-pkgconf libcamera $(BR2_CMAKE_HOST_DEPENDENCY)
 PINHOLE_OVERRIDE_SRCDIR_RSYNC_EXCLUSIONS = --exclude /target
 
@@ -30,6 +32,7 @@ PINHOLE_TRIPLE = $(subst -,_,$(RUSTC_TARGET_NAME))
 # processor is, and without the build's folders, in the other. Symbols stay for Buildroot to strip: they tell check-elf
 # code from data.
 PINHOLE_CARGO_ENV = \
+	CARGO_TARGET_DIR=$(@D)/target \
 	CARGO_PROFILE_RELEASE_LTO=fat \
 	CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 \
 	CARGO_PROFILE_RELEASE_OPT_LEVEL=3 \
@@ -57,8 +60,10 @@ PINHOLE_RUSTFLAGS = \
 
 PINHOLE_CLANG_TARGET = $(if $(BR2_ARM_EABIHF),arm-linux-gnueabihf,arm-linux-gnueabi)
 
+PINHOLE_PROGRAM = $(@D)/target/$(RUSTC_TARGET_NAME)/$(if $(BR2_ENABLE_DEBUG),debug,release)/pinholed
+
 define PINHOLE_INSTALL_TARGET_CMDS
-	$(INSTALL) -D -m 755 $(@D)/target/$(RUSTC_TARGET_NAME)/release/pinholed $(TARGET_DIR)/usr/bin/pinholed
+	$(INSTALL) -D -m 755 $(PINHOLE_PROGRAM) $(TARGET_DIR)/usr/bin/pinholed
 	$(INSTALL) -D -m 644 $(@D)/config/pinhole.yaml $(TARGET_DIR)/etc/pinhole/pinhole.yaml
 endef
 
