@@ -21,7 +21,6 @@ BUILD_ID="buildroot-$BR2_VERSION_FULL"
 END
 
 # The clock starts here where nobody knows the time; its date is that of this file (systemd-timesyncd.service(8)).
-: >"$target/usr/lib/clock-epoch"
 touch -d "@$SOURCE_DATE_EPOCH" "$target/usr/lib/clock-epoch"
 
 # Mounts are units; with an fstab systemd would check the root, and mount it again.

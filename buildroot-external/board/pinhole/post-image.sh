@@ -24,7 +24,7 @@ cp "$images/rpi-firmware/bootcode.bin" "$board/autoboot.txt" "$repository/config
 cp "$images"/rpi-firmware/{start,start_x}.elf "$images"/rpi-firmware/{fixup,fixup_x}.dat \
 	"$images"/rpi-firmware/{config,cmdline}.txt "$images/zImage" "$images"/*rpi-zero*.dtb "$folder/boot"
 # Those that config.txt names, those the firmware loads for cameras that it finds, and those a person may ask for.
-for overlay in ov5647 imx219 imx477 imx708 dwc2 disable-bt miniuart-bt; do
+for overlay in ov5647 imx219 imx477 imx708 dwc2 ramoops disable-bt miniuart-bt; do
 	cp "$images/rpi-firmware/overlays/$overlay.dtbo" "$folder/boot/overlays"
 done
 cp "$images/rpi-firmware/overlays/overlay_map.dtb" "$folder/boot/overlays"
