@@ -62,7 +62,7 @@ lint: ## rustfmt, clippy, cargo deny, shellcheck
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets $(features) -- -D warnings
 	cargo deny --log-level error check bans licenses sources
-	shellcheck .ci/run $$(grep -rlIE '^#!.*\b(ba)?sh$$' scripts cross tests/*/init buildroot-external)
+	shellcheck -x .ci/run $$(grep -rlIE '^#!.*\b(ba)?sh$$' scripts cross tests/*/init buildroot-external)
 
 .PHONY: test-libcamera
 test-libcamera: ## tests against real libcamera and its virtual cameras (in a Debian 13 root)
