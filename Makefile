@@ -132,6 +132,10 @@ image: ## the SD card image, with Buildroot (FRAGMENTS=emulated|debug): prints p
 sdk: ## the SDK that `make cross SDK=` compiles with for the image
 	@scripts/image sdk
 
+.PHONY: test-reproducible
+test-reproducible: ## build daemon and root of a finished image once more: the same bytes?
+	@scripts/image reproduce
+
 .PHONY: menuconfig
 menuconfig: ## choose what is in the image, in Buildroot's menu
 	@scripts/image $@
