@@ -7,7 +7,8 @@
 include $(sort $(wildcard $(BR2_EXTERNAL_PINHOLE_PATH)/package/*/*.mk))
 
 # The kernel's final configuration has every option the fragments ask for. Kconfig drops what it does not know, or what
-# depends on something else, without a word. (Of trim.fragment nothing is asked.) Before it is built, and again with each image, however it came about.
+# depends on something else, without a word. (Of trim.fragment nothing is asked.) Checked before it is built, and again with
+# each image, however the kernel came about.
 ifeq ($(BR2_LINUX_KERNEL),y)
 define PINHOLE_LINUX_CHECK_CONFIG
 	$(BR2_EXTERNAL_PINHOLE_PATH)/board/pinhole/check-kernel-config \
