@@ -21,8 +21,9 @@ endif
 # libcamera signs its image processing modules with a key made anew for each build, so no two builds were the same. The
 # signature only tells libcamera which modules may run in its own process: those of this image, from its read-only root.
 define PINHOLE_LIBCAMERA_PIN_IPA_KEY
-	printf '#!/bin/sh\nexec cp %s "$$1"\n' $(BR2_EXTERNAL_PINHOLE_PATH)/board/pinhole/ipa-key.pem \
-		>$(@D)/utils/gen-ipa-priv-key.sh
+	script=$$(find $(@D)/utils -name gen-ipa-priv-key.sh) && \
+		test -n "$$script" && \
+		printf '#!/bin/sh\nexec cp %s "$$1"\n' $(BR2_EXTERNAL_PINHOLE_PATH)/board/pinhole/ipa-key.pem >"$$script"
 endef
 LIBCAMERA_POST_PATCH_HOOKS += PINHOLE_LIBCAMERA_PIN_IPA_KEY
 
