@@ -41,7 +41,7 @@ done
 # overlay FOLDER: what only some images have.
 # (The tests' has a stand-in for resolved, for cards that have none.)
 overlay() { rsync -a --chmod=u=rwX,go=rX --exclude systemd-resolved.service "$1/" "$target/"; }
-! enabled BR2_PINHOLE_DEBUG || overlay "$board/debug-overlay"
+! enabled BR2_PINHOLE_DEBUG || overlay "$board/rootfs-overlay-debug"
 ! enabled BR2_PINHOLE_EMULATED || overlay "$repository/tests/device/overlay"
 if enabled BR2_PINHOLE_VIRTUAL_CAMERAS; then
 	install -D -m 644 -t "$target/usr/share/libcamera/pipeline/virtual" "$repository/tests/instruments/virtual.yaml"
