@@ -27,10 +27,9 @@ touch -d "@$SOURCE_DATE_EPOCH" "$target/usr/lib/clock-epoch"
 rm -f "$target/etc/fstab"
 mkdir -p "$target"/{boot,data}
 
-# Nobody logs in: no terminal is opened for a console that the kernel's command line or a device tree names.
-if ! enabled BR2_PINHOLE_DEBUG; then
-	rm -f "$target/usr/lib/systemd/system-generators/systemd-getty-generator"
-fi
+# Programs that make up units at each start: none of what they look for is here, and each is a process more before the first
+# picture. One would open a terminal where the kernel has a console.
+rm -rf "$target/usr/lib/systemd/system-generators"
 
 # The Zero W's Wi-Fi, of all the Pis'.
 for folder in brcm cypress; do
