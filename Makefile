@@ -4,6 +4,9 @@
 #            PORT      port of `make run` (8080)
 #            HOST, BINARY    of `make deploy`: user@address, program (default: the static one, without libcamera)
 #            SDK       of `make cross`: folder of the image's SDK
+#            BUILDROOT_DIR   Buildroot's sources, of `make image` and what is like it (else cloned); see scripts/image, also
+#                      for FRAGMENTS, O, BR2_DL_DIR, EXTERNAL
+#            DEVICE, IMAGE   of `make flash`; IMAGE also of `make test-device`
 #            PINHOLE_CACHE   where tools and roots for tests are kept (~/.cache/pinhole)
 
 SHELL := /bin/bash
@@ -16,6 +19,8 @@ SHELL := /bin/bash
 PORT ?= 8080
 ARGS ?=
 export PINHOLE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pinhole
+# Given on make's command line or in the environment, they are for scripts/image.
+export BUILDROOT_DIR FRAGMENTS O BR2_DL_DIR EXTERNAL
 export CROSS_CONFIG := cross.toml
 # Rust and tools that scripts/setup installed where the machine has none.
 export PATH := $(PINHOLE_CACHE)/tools/bin:$(HOME)/.cargo/bin:$(PATH)
@@ -57,8 +62,7 @@ lint: ## rustfmt, clippy, cargo deny, shellcheck
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets $(features) -- -D warnings
 	cargo deny --log-level error check bans licenses sources
-	shellcheck .ci/run $$(grep -lE '^#!.*\b(ba)?sh$$' scripts/* cross/* tests/*/init \
-		buildroot-external/board/pinhole/rootfs-overlay/usr/lib/pinhole/*)
+	shellcheck -x .ci/run $$(grep -rlIE '^#!.*\b(ba)?sh$$' scripts cross tests/*/init buildroot-external)
 
 .PHONY: test-libcamera
 test-libcamera: ## tests against real libcamera and its virtual cameras (in a Debian 13 root)
@@ -104,8 +108,8 @@ test-zero: ## the ARMv6 build with a USB camera on an emulated Pi Zero
 	scripts/test-zero
 
 .PHONY: test-device
-test-device: ## the appliance on an emulated Pi Zero: boots, is supervised, survives (PINHOLE_POWER_CUTS=N)
-	scripts/test-device
+test-device: ## the appliance on an emulated Pi Zero: boots, is supervised, survives (PINHOLE_POWER_CUTS=N, IMAGE=file)
+	PINHOLE_IMAGE='$(IMAGE)' scripts/test-device
 
 .PHONY: test-clients
 test-clients: build ## tests with ffmpeg, OpenCV, curl, Chromium and others
@@ -119,6 +123,42 @@ test-units: ## systemd units: verify, and sandbox exposure
 bench: build ## measure beside other servers, then micro-benchmarks
 	scripts/bench $(ARGS)
 	cargo bench --locked $(features) --bench hot_path
+
+.PHONY: image
+image: ## the SD card image, with Buildroot (FRAGMENTS=emulated|debug): prints path, size, SHA-256
+	@scripts/image
+
+.PHONY: sdk
+sdk: ## the SDK that `make cross SDK=` compiles with for the image
+	@scripts/image sdk
+
+.PHONY: test-reproducible
+test-reproducible: ## build daemon and root of a finished image once more: the same bytes?
+	@scripts/image reproduce
+
+.PHONY: menuconfig
+menuconfig: ## choose what is in the image, in Buildroot's menu
+	@scripts/image $@
+
+.PHONY: linux-menuconfig
+linux-menuconfig: ## the same of its kernel
+	@scripts/image $@
+
+.PHONY: savedefconfig
+savedefconfig: ## write what menuconfig changed into the defconfig
+	@scripts/image $@
+
+.PHONY: flash
+flash: ## write the image onto an SD card: DEVICE=/dev/sdX [IMAGE=file.img.xz]
+	@scripts/flash '$(DEVICE)' '$(IMAGE)'
+
+.PHONY: test-flash
+test-flash: ## tests of flash, without a disk
+	@scripts/test-flash
+
+.PHONY: check-buildroot
+check-buildroot: ## the image's sources, without building it (more of them with BUILDROOT_DIR)
+	@scripts/check-buildroot
 
 .PHONY: deploy
 deploy: ## try a program on a running Pi until its next boot: HOST=user@address [BINARY=file]

@@ -54,11 +54,13 @@ class Appliance(usb.Machine):
         append = (FOLDER / "cmdline").read_text().strip() + " console=ttyAMA0,115200 cryptomgr.notests"
         usb_camera = ["-chardev", f"socket,id=usb,host=127.0.0.1,port={self.socket},reconnect=1",
                       "-device", "usb-redir,chardev=usb"]
+        # An image's kernel needs none.
+        initrd = FOLDER / "initrd"
         # It ends with its test run, however that ends.
         self.qemu = usb.Process(
             "setpriv", "--pdeathsig", "KILL", "nice", "-n", "5", "qemu-system-arm", "-M", "raspi0", "-m", "512", *CLOCK,
             "-nodefaults", "-display", "none", "-serial", "stdio", "-kernel", str(FOLDER / "kernel"),
-            "-initrd", str(FOLDER / "initrd"), "-dtb", str(FOLDER / "zero.dtb"), "-append", append,
+            *(["-initrd", str(initrd)] if initrd.exists() else []), "-dtb", str(FOLDER / "zero.dtb"), "-append", append,
             "-drive", f"file={self.card},if=sd,format=raw",
             "-netdev", f"user,id=net,restrict=on,ipv6=off,{forward}", "-device", "usb-net,netdev=net",
             *(usb_camera if camera else []))

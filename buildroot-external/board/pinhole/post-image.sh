@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# post-image.sh IMAGES: runs in Buildroot when kernel, firmware and root file system lie in IMAGES, and makes the card of them:
+# pinhole-zero-VERSION.img.xz, and beside it its block map (.bmap) and checksum (.sha256).
+set -euo pipefail
+
+die() { printf 'post-image: %s\n' "$*" >&2; exit 1; }
+
+images=$1
+board=$(realpath -- "$(dirname -- "${BASH_SOURCE[0]}")")
+repository=$(realpath -- "$board/../../..")
+enabled() { grep -qx "$1=y" "$BR2_CONFIG"; }
+
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$repository/Cargo.toml")
+name=pinhole-zero-$version
+# Told apart by their names: neither is for a network.
+! enabled BR2_PINHOLE_EMULATED || name+=-emulated
+! enabled BR2_PINHOLE_DEBUG || name+=-debug
+
+folder=$images/card
+rm -rf -- "$folder"
+mkdir -p "$folder"/{autoboot,boot/overlays}
+cp "$images/rpi-firmware/bootcode.bin" "$board/autoboot.txt" "$repository/config/pinhole.yaml" "$folder/autoboot"
+[[ $(stat -c %s "$board/autoboot.txt") -le 512 ]] || die "autoboot.txt is longer than the firmware reads"
+cp "$images"/rpi-firmware/{start,start_x}.elf "$images"/rpi-firmware/{fixup,fixup_x}.dat \
+	"$images"/rpi-firmware/{config,cmdline}.txt "$images/zImage" "$images"/*rpi-zero*.dtb "$folder/boot"
+# Those that config.txt names, those the firmware loads for cameras that it finds, and those a person may ask for.
+for overlay in ov5647 imx219 imx477 imx708 dwc2 ramoops disable-bt miniuart-bt; do
+	cp "$images/rpi-firmware/overlays/$overlay.dtbo" "$folder/boot/overlays"
+done
+cp "$images/rpi-firmware/overlays/overlay_map.dtb" "$folder/boot/overlays"
+# (What a computer's terminal program shows, on pins 8 and 10.)
+if enabled BR2_PINHOLE_DEBUG; then
+	echo enable_uart=1 >>"$folder/boot/config.txt"
+	sed -i 's/$/ console=serial0,115200/' "$folder/boot/cmdline.txt"
+fi
+cp "$images/rootfs.squashfs" "$folder/root.squashfs"
+
+rm -f -- "$images"/pinhole-zero-*
+"$board/make-card" "$folder" "$images/$name.img"
+bmaptool create -o "$images/$name.img.bmap" "$images/$name.img"
+# The slots hold the same, 65 MB apart: a dictionary that reaches so far stores the second for nothing. One thread, as the
+# number of threads changes the bytes.
+xz --force --keep --threads=1 --check=crc32 --lzma2=preset=6,dict=96MiB "$images/$name.img"
+(cd "$images" && sha256sum "$name.img.xz" "$name.img.bmap" >"$name.sha256")
+rm -rf -- "$folder"
