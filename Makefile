@@ -57,7 +57,7 @@ lint: ## rustfmt, clippy, cargo deny, shellcheck
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets $(features) -- -D warnings
 	cargo deny --log-level error check bans licenses sources
-	shellcheck .ci/run $$(grep -lE '^#!.*\b(ba)?sh$$' scripts/* cross/* tests/*/init \
+	shellcheck -x .ci/run $$(grep -lE '^#!.*\b(ba)?sh$$' scripts/* cross/* tests/*/init \
 		buildroot-external/board/pinhole/rootfs-overlay/usr/lib/pinhole/*)
 
 .PHONY: test-libcamera
