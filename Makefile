@@ -58,7 +58,7 @@ lint: ## rustfmt, clippy, cargo deny, shellcheck
 	cargo clippy --locked --all-targets $(features) -- -D warnings
 	cargo deny --log-level error check bans licenses sources
 	shellcheck -x .ci/run $$(grep -lE '^#!.*\b(ba)?sh$$' scripts/* cross/* tests/*/init \
-		buildroot-external/board/pinhole/rootfs-overlay/usr/lib/pinhole/*)
+		buildroot-external/board/pinhole/rootfs-overlay*/usr/lib/pinhole/*)
 
 .PHONY: test-libcamera
 test-libcamera: ## tests against real libcamera and its virtual cameras (in a Debian 13 root)
@@ -114,6 +114,18 @@ test-clients: build ## tests with ffmpeg, OpenCV, curl, Chromium and others
 .PHONY: test-units
 test-units: ## systemd units: verify, and sandbox exposure
 	scripts/test-units
+
+.PHONY: test-overlay
+test-overlay: ## the appliance's scripts, without a machine
+	@scripts/test-overlay
+
+.PHONY: test-network
+test-network: ## the appliance's network under systemd-networkd and -resolved, in network namespaces
+	scripts/test-network
+
+.PHONY: test-gadget
+test-gadget: ## the appliance's network by USB, both ends of the cable in an emulated PC
+	scripts/test-gadget
 
 .PHONY: bench
 bench: build ## measure beside other servers, then micro-benchmarks
