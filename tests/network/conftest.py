@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -71,7 +72,8 @@ class Machine:
 
     def run(self, script: str, seconds: float = 30) -> str:
         """Runs a shell script in it and returns its output."""
-        done = subprocess.run(self.inside("sh", "-euc", script), text=True, capture_output=True, timeout=seconds)
+        done = subprocess.run(self.inside("sh", "-euc", script), text=True, capture_output=True, timeout=seconds,
+                              start_new_session=True)
         assert done.returncode == 0, (script, done.stdout, done.stderr)
         return done.stdout
 
@@ -129,9 +131,27 @@ class Camera(Machine):
         until("resolved", lambda: self.run("ls /run/systemd/resolve"))
         self.start("name", "unshare", "--mount", "sh", "-euc", """
             mount --bind /run/pinhole-name /run/systemd/resolve
-            mkdir -p /etc/systemd/dnssd
-            mount --bind /usr/share/pinhole/dnssd /etc/systemd/dnssd
+            mkdir -p /run/systemd/dnssd
+            mount --bind /usr/share/pinhole/dnssd /run/systemd/dnssd
             exec /usr/lib/pinhole/unique-name""")
+
+
+def look(machine: Machine, *arguments: str) -> list[str]:
+    """tests/network/look.py in the machine's network."""
+    done = subprocess.run(["nsenter", "--target", machine.pid, "--net", sys.executable,
+                           str(Path(__file__).with_name("look.py")), *arguments], text=True, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def found(machine: Machine, *names: str, wanted=all) -> list[list[str]]:
+    """Addresses of these names, once there are any."""
+
+    def asked():
+        answers = [line.split() for line in look(machine, "host", *names)]
+        return wanted(answers) and answers
+
+    return until(f"names {names}", asked, 40, 0.5)
 
 
 @pytest.fixture

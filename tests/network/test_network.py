@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import time
-from pathlib import Path
 
-from conftest import Camera, Machine, until
+from conftest import Camera, Machine, found, look, until
 
 # What udhcpc was given, for the tests to read.
 LEASE = """#!/bin/sh
 case $1 in bound | renew) env >/run/lease; ip address replace "$ip/$mask" dev "$interface" ;; esac
 """
 UNIQUE = "pinhole-ee2a"
-
-
-def look(machine: Machine, *arguments: str) -> list[str]:
-    """tests/network/look.py in the machine's network."""
-    done = subprocess.run(["nsenter", "--target", machine.pid, "--net", sys.executable,
-                           str(Path(__file__).with_name("look.py")), *arguments], text=True, capture_output=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
-
-
-def found(machine: Machine, *names: str, wanted=all) -> list[list[str]]:
-    """Addresses of these names, once there are any."""
-
-    def asked():
-        answers = [line.split() for line in look(machine, "host", *names)]
-        return wanted(answers) and answers
-
-    return until(f"names {names}", asked, 40, 0.5)
 
 
 def lease(machine: Machine, link: str) -> dict[str, str]:
@@ -189,3 +168,20 @@ def test_nothing_plugged_in(machines):
     camera.plug("eth0", router, "lan0")
     serve(router, "lan0", "192.0.2.100", "192.0.2.150")
     until("an address", lambda: camera.addresses("eth0"), 30)
+
+
+def test_wifi_file_dropped_in(machines):
+    """A file written for Raspberry Pi OS, on Windows: wpa_supplicant reads what apply-system makes of it, not the original."""
+    camera, air = machines(Camera), machines(Machine, overlay=False)
+    camera.plug("wlan0", air, "air")
+    original = (b"\xef\xbb\xbfctrl_interface=DIR=/run/wpa_supplicant GROUP=netdev\r\nupdate_config=1\r\ncountry=DE\r\n"
+                b'network={\r\n\tssid="home"\r\n\tpsk="a passphrase"\r\n}\r\n')
+    camera.run("mkdir -p /boot; sed -i /^netdev:/d /etc/group")
+    camera.put("/boot/wpa_supplicant.conf", original)
+    camera.run("PINHOLE_SERIAL=/run/serial /usr/lib/pinhole/apply-system")
+    assert "600 root" in camera.run("stat -c '%a %U' /run/pinhole/wpa_supplicant.conf")
+    # Its driver for cables, as there is no radio: reading and starting are the same.
+    command = "timeout 3 wpa_supplicant -D wired -i wlan0 -c {} 2>&1 || true"
+    said = camera.run(command.format("/run/pinhole/wpa_supplicant.conf"))
+    assert "Successfully initialized" in said and "Failed" not in said and "rror" not in said, said
+    assert "Failed" in camera.run(command.format("/boot/wpa_supplicant.conf"))
