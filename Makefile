@@ -119,6 +119,18 @@ test-clients: build ## tests with ffmpeg, OpenCV, curl, Chromium and others
 test-units: ## systemd units: verify, and sandbox exposure
 	scripts/test-units
 
+.PHONY: test-overlay
+test-overlay: ## the appliance's scripts, without a machine
+	@scripts/test-overlay
+
+.PHONY: test-network
+test-network: ## the appliance's network under systemd-networkd and -resolved, in network namespaces
+	scripts/test-network
+
+.PHONY: test-gadget
+test-gadget: ## the appliance's network by USB, both ends of the cable in an emulated PC
+	scripts/test-gadget
+
 .PHONY: bench
 bench: build ## measure beside other servers, then micro-benchmarks
 	scripts/bench $(ARGS)

@@ -90,8 +90,10 @@ def test_one_reboot_for_a_hanging_camera(device, figure):
     began = device.uptime()
     second = device.until_rebooted(first, LIMIT * (WATCHDOG + SLACK) * SLOWNESS + BOOT)
     assert device.run("ls /data/reboots").split() == ["watchdog"]
+    until("the boot is counted", lambda: "boots=" in device.run("cat /run/pinhole/boot 2>/dev/null || true"), BOOT, 2)
     until("the camera is left alone", lambda: device.run("cat /run/pinhole/hold 2>/dev/null || true"),
           LIMIT * (WATCHDOG + SLACK) * SLOWNESS, 2)
+    assert "why=A call to the camera hung (or the server did) 3 times." in device.run("cat /run/pinhole/boot")
     figure("uptime when the hanging camera was given up, after its reboot", f"{device.uptime():.0f} s ({began:.0f} s at start)")
     server = Server(device)
     server.until_state("degraded", 20 * SLOWNESS)
