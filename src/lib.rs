@@ -41,5 +41,6 @@ pub mod overlay;
 pub mod placeholder;
 pub mod settings;
 pub mod shutdown;
+pub mod system;
 pub mod systemd;
 pub mod v4l2;
