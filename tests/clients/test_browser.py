@@ -510,22 +510,29 @@ def test_configuration_problems(own_daemon, browser, tmp_path):
 @pytest.mark.parametrize("look, width, height", [("light", 1280, 860), ("dark", 1280, 860), ("phone", 360, 740)])
 def test_diagnostics(own_daemon, browser, tmp_path, monkeypatch, look, width, height):
     """Temperature, power, restarts and the last messages can be read without a login; nothing is asked before."""
-    for name, text in {"temp": "48312\n", "throttled": "50005\n", "model": "Raspberry Pi Zero W Rev 1.1\0",
+    for name, text in {"temp": "48312\n", "throttled": "80004\n", "model": "Raspberry Pi Zero W Rev 1.1\0",
                        "boot": "boots=12\nwhy=power on\n", "watchdog": "2 5\n"}.items():
         (tmp_path / name).write_text(text)
     for variable, name in {"TEMPERATURE": "temp", "THROTTLED": "throttled", "MODEL": "model", "RUN": ""}.items():
         monkeypatch.setenv("PINHOLE_" + variable, str(tmp_path / name))
-    # Warnings for the log: frames that are damaged, and a long one: a control that is not there.
+    # Warnings for the log, a long one among them.
     daemon = own_daemon("camera.faults=[{kind: disappear, at: 40, for: 1s}]", "camera.controls={NoSuchControl: 1}")
     driver = browser(width, height, dark=look == "dark", phone=look == "phone")
     driver.get(daemon.url + "/")
-    until("the camera is back", lambda: any("disappear" in line or "lost" in line for line in daemon.log) and state(driver) == "streaming")
+    until("the camera is back", lambda: any("disconnected" in line for line in daemon.log) and "streaming" in daemon.log[-1], 30)
+
+    def resize(size: str):
+        body = json.dumps({"resolution": size}).encode()
+        urllib.request.urlopen(urllib.request.Request(daemon.url + "/api/v1/settings", body, method="PATCH"), timeout=10).close()
+
+    for size in ("320x240", "640x480") * 3:      # each leaves lines: more than the box is high
+        resize(size)
     assert not driver.find_elements("css selector", "#log li"), "the machine was asked before anybody wanted to know"
     panel = open_panel(driver, "Diagnostics")
     until("the facts", lambda: "48.3 °C" in panel.text)
     words = panel.text
-    for fact in ("Raspberry Pi Zero W Rev 1.1", "now under-voltage, throttled (this board cannot notice under-voltage)", "MB free",
-                 "the program", "a call to the camera did not return", "watchdog: 2", "12; the last: power on"):
+    for fact in ("Raspberry Pi Zero W Rev 1.1", "now throttled; before temperature limit (this board cannot notice under-voltage)",
+                 "MB free; the program has", "a call to the camera did not return", "watchdog: 2", "12; the last: power on"):
         assert fact in words, f"{fact} is not in {words}"
     lines = driver.execute_script("return [...document.querySelectorAll('#log li')].map(li => li.textContent)")
     assert any("listening on" in line for line in lines), lines
@@ -538,12 +545,14 @@ def test_diagnostics(own_daemon, browser, tmp_path, monkeypatch, look, width, he
     assert driver.execute_script("return arguments[0].scrollWidth <= arguments[0].clientWidth", log), "the log is wider than its box"
     driver.execute_script("arguments[0].scrollIntoView({block: 'start'})", panel)
     screenshot(driver, f"page-diagnostics-{look}")
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", log)
+    screenshot(driver, f"page-diagnostics-{look}-log")
     # It is kept up to date, and a visitor who reads further up is left there.
     driver.execute_script("arguments[0].scrollTop = 0", log)
-    urllib.request.urlopen(urllib.request.Request(daemon.url + "/api/v1/settings", b'{"resolution": "320x240"}', method="PATCH"), timeout=10)
+    resize("320x240")
     (tmp_path / "temp").write_text("51000\n")
     until("the new temperature", lambda: "51.0 °C" in panel.text)
-    assert driver.execute_script("return document.querySelectorAll('#log li').length") >= len(lines)
+    until("the new lines", lambda: driver.execute_script("return document.querySelectorAll('#log li').length") > len(lines))
     assert driver.execute_script("return arguments[0].scrollTop", log) == 0
     saved = panel.find_element("css selector", "a")
     assert saved.get_attribute("href") == daemon.url + "/api/v1/diagnostics" and saved.get_attribute("download")
