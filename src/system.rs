@@ -2,7 +2,7 @@
 //!
 //! Only here do passphrases leave the configuration, into files that only their owner can read. Values are written so
 //! that none of them can be more than a value: the checks in [`crate::config`] leave no line breaks in any, and see
-//! [`supplicant`].
+//! `supplicant`.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};

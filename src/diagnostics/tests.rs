@@ -19,7 +19,7 @@ fn off_the_appliance_only_what_every_linux_tells() {
     let machine = &report.machine;
     assert_eq!((&machine.model, &machine.temperature_c, &machine.throttling), (&None, &None, &None));
     let memory = machine.memory.as_ref().unwrap();
-    assert!(memory.total_bytes > 1 << 24 && memory.free_bytes < memory.total_bytes, "{memory:?}");
+    assert!(memory.total_bytes > 1 << 24, "{memory:?}");
     assert!(machine.uptime_s.is_some_and(|uptime| uptime > 0) && machine.load.is_some());
     assert!(machine.kernel.as_ref().unwrap().starts_with(|c: char| c.is_ascii_digit()));
     let program = &report.program;

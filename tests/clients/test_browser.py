@@ -98,6 +98,9 @@ def test_page_light(daemon, browser, figure):
     driver = browser(dark=False)
     facts = assert_page_works(driver, daemon)
     figure("Chromium, the page", f"{facts['rate']}, {facts['size']}, {facts['camera']} / {facts['encoder']}")
+    heights = driver.execute_script("return [...document.querySelectorAll('summary')].map(s => s.getBoundingClientRect().height)")
+    assert len(heights) >= 5 and max(heights) < 50, f"a panel's name takes two lines: {heights}"
+    assert driver.execute_script("return document.documentElement.scrollHeight <= innerHeight"), "the page has to be scrolled"
     assert screenshot(driver, "page-light")[-3:, :, :].mean() > 200
     addresses = driver.execute_script("return [document.getElementById('stream-url').value, document.getElementById('snapshot-url').value]")
     assert addresses == [daemon.url + "/stream", daemon.url + "/snapshot.jpg"]
