@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use crate::capture::{self, Shared};
 use crate::config::Loaded;
+use crate::diagnostics::{self, Reader};
 use crate::http::stream::Viewers;
 use crate::http::{self, Pulse};
 use crate::shutdown::{self, Shutdown};
@@ -33,8 +34,14 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
     let viewers = Arc::new(Viewers::new(Arc::clone(&shared), config.http.max_viewers.get() as usize));
     let pulse = Pulse::default();
     let problem_count = problems.len();
-    let context =
-        http::Context { shared: Arc::clone(&shared), config, problems, viewers: Arc::clone(&viewers), shutdown: token };
+    let context = http::Context {
+        shared: Arc::clone(&shared),
+        config,
+        problems,
+        diagnostics: Reader::new(diagnostics::Sources::from_environment()),
+        viewers: Arc::clone(&viewers),
+        shutdown: token,
+    };
     let deadline = actix_rt::System::new().block_on(async {
         // First, so that whoever reads that we listen can stop us.
         let mut signals = shutdown::Signals::new().context("signal handlers")?;

@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use crate::config::Sources;
 
 /// What `--help` prints.
@@ -13,6 +15,8 @@ Usage: pinholed [OPTIONS]
   --set KEY=VALUE      set one key, such as camera.frame_rate=15 (may be repeated; wins over files)
   --check-config       check the configuration and exit (status 78 if something is wrong)
   --print-config       print the configuration in force, secrets hidden, and exit
+  --render-system DIR  write what the system section means to the files of the boot service into DIR, and exit; what is
+                       wrong in the configuration is left out
   --list-cameras       list the cameras found and exit (status 1 if there is none)
   --version            print version numbers and exit
   --help               print this and exit
@@ -21,7 +25,7 @@ All keys: docs/configuration.md
 ";
 
 /// What to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Serve.
     Run,
@@ -29,6 +33,8 @@ pub enum Action {
     CheckConfig,
     /// `--print-config`.
     PrintConfig,
+    /// `--render-system`, with the folder to write to.
+    RenderSystem(PathBuf),
     /// `--list-cameras`.
     ListCameras,
     /// `--version`.
@@ -61,6 +67,7 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("set") => arguments.sources.set.push(parser.value()?.string()?),
             Long("check-config") => arguments.action = Action::CheckConfig,
             Long("print-config") => arguments.action = Action::PrintConfig,
+            Long("render-system") => arguments.action = Action::RenderSystem(parser.value()?.into()),
             Long("list-cameras") => arguments.action = Action::ListCameras,
             Long("version") | Short('V') => arguments.action = Action::Version,
             Long("help") | Short('h') => arguments.action = Action::Help,
@@ -94,6 +101,7 @@ mod tests {
         assert_eq!(arguments.sources.file.unwrap().to_str(), Some("a.yaml"));
         assert_eq!(arguments.sources.set, ["a.b=c=d", "x.y=z"]);
         assert_eq!(parse(&[]).unwrap().action, Action::Run);
+        assert_eq!(parse(&["--render-system", "/x"]).unwrap().action, Action::RenderSystem("/x".into()));
     }
 
     #[test]

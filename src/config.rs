@@ -12,10 +12,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use values::ControlsLayer;
 
-pub use layers::{ConfigError, Loaded, Sources, load};
+pub use layers::{ConfigError, Loaded, Sources, load, load_leniently};
 pub use values::{
     Controls, Count, FrameRate, Hostname, Interval, Listen, Orientation, OverlayBackground, OverlayPosition,
-    OverlayText, Resolution, Secret, SshKey, Timezone, WifiCountry,
+    OverlayText, Resolution, Secret, SshKey, Ssid, Timezone, WifiCountry,
 };
 
 /// Writes a section once: its struct, its `Default`, and its layer (the same keys, each of them optional).
@@ -164,12 +164,19 @@ section! {
     /// `system.wifi`: the wireless network. Without an SSID, Wi-Fi stays off.
     Wifi / WifiLayer {
         /// Network name, up to 32 bytes.
-        ssid: values::Ssid = values::Ssid::default(),
+        ssid: Ssid = Ssid::default(),
         /// WPA passphrase, 8 to 63 characters, or 64 hexadecimal digits; empty for an open network.
         passphrase: Secret = Secret::default(),
         /// Two-letter country code, which decides the channels allowed.
         country: WifiCountry = WifiCountry::default(),
     }
+}
+
+/// `system` with all but `wifi` passed over.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SystemWifiLayer {
+    wifi: Option<WifiLayer>,
 }
 
 /// Everything that can be configured.

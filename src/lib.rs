@@ -17,7 +17,8 @@
 //! * [`frame`]: the finished [`frame::JpegFrame`], one ready multipart part.
 //! * [`hub`]: the slot for the newest frame, and who wants one.
 //! * [`http`]: routes, viewers, snapshots, status, page.
-//! * [`health`], [`metrics`], [`systemd`], [`logging`]: what is told to whom.
+//! * [`health`], [`metrics`], [`systemd`], [`logging`], [`led`], [`diagnostics`]: what is told to whom.
+//! * [`system`]: the appliance's own settings as files for its boot service.
 //! * [`cadence`]: thins a flow of frames to a rate.
 //! * [`app`], [`args`], [`shutdown`]: start and end.
 
@@ -27,6 +28,7 @@ pub mod cadence;
 pub mod camera;
 pub mod capture;
 pub mod config;
+pub mod diagnostics;
 pub mod draw;
 pub mod encoder;
 pub mod frame;
@@ -34,6 +36,7 @@ pub mod health;
 pub mod http;
 pub mod hub;
 pub mod jpeg;
+pub mod led;
 pub mod load;
 pub mod logging;
 pub mod metrics;
@@ -41,5 +44,6 @@ pub mod overlay;
 pub mod placeholder;
 pub mod settings;
 pub mod shutdown;
+pub mod system;
 pub mod systemd;
 pub mod v4l2;

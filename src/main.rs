@@ -1,14 +1,17 @@
 //! `pinholed`: arguments, logging, [`pinhole::app::run`], exit code.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use pinhole::args::{self, Action};
-use pinhole::{app, camera, config, logging};
+use pinhole::{app, camera, config, logging, system};
 
 /// `EX_CONFIG` of sysexits.h: systemd shows it by name.
 const EXIT_CONFIG: u8 = 78;
 /// `EX_USAGE`.
 const EXIT_USAGE: u8 = 64;
+/// `EX_CANTCREAT`.
+const EXIT_CANNOT_CREATE: u8 = 73;
 
 fn main() -> ExitCode {
     // SAFETY: the program has just begun, with this thread only.
@@ -30,15 +33,17 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Action::ListCameras => return list_cameras(),
+        Action::RenderSystem(folder) => return render_system(&folder, &arguments.sources),
         Action::Run | Action::CheckConfig | Action::PrintConfig => {}
     }
-    let loaded = match config::load(&arguments.sources) {
+    let mut loaded = match config::load(&arguments.sources) {
         Ok(loaded) => loaded,
         Err(error) => {
             eprintln!("pinholed: {error}");
             return ExitCode::from(EXIT_CONFIG);
         }
     };
+    loaded.problems.extend(system::unknown_timezone(&loaded.config.system, system::ZONES.as_ref()));
     match arguments.action {
         Action::CheckConfig => {
             for problem in &loaded.problems {
@@ -67,6 +72,19 @@ fn main() -> ExitCode {
                     ExitCode::FAILURE
                 }
             }
+        }
+    }
+}
+
+/// Never fails for what is wrong in the configuration: the appliance has to start all the same.
+fn render_system(folder: &Path, sources: &config::Sources) -> ExitCode {
+    let files = system::render(config::load_leniently(sources), system::ZONES.as_ref());
+    eprint!("{}", files.problems());
+    match files.write(folder) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pinholed: {}: {error}", folder.display());
+            ExitCode::from(EXIT_CANNOT_CREATE)
         }
     }
 }

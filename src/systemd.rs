@@ -12,6 +12,7 @@ use crate::capture::Shared;
 use crate::health::State;
 use crate::http::Pulse;
 use crate::http::stream::Viewers;
+use crate::led::{Led, Signal};
 
 /// Without a watchdog, how often things are looked at.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -61,7 +62,7 @@ pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
-/// Feeds the watchdog, on real progress only, and keeps `STATUS=` up to date.
+/// Feeds the watchdog, on real progress only, and keeps `STATUS=` and the board's light up to date.
 #[derive(Debug)]
 pub struct Supervisor {
     shared: Arc<Shared>,
@@ -71,13 +72,14 @@ pub struct Supervisor {
     /// Shown in the status: what of the configuration is wrong.
     problems: usize,
     rounds_seen: u64,
+    led: Led,
     status: Option<(State, String, Instant)>,
 }
 
 impl Supervisor {
     /// A supervisor; `address` is where the server listens, for people.
     pub fn new(shared: Arc<Shared>, viewers: Arc<Viewers>, pulse: Pulse, address: String, problems: usize) -> Self {
-        Self { shared, viewers, pulse, address, problems, rounds_seen: 0, status: None }
+        Self { shared, viewers, pulse, address, problems, rounds_seen: 0, led: Led::from_environment(), status: None }
     }
 
     /// Says READY as soon as all loops turn, then supervises for ever.
@@ -109,6 +111,13 @@ impl Supervisor {
 
     fn tell_status(&mut self) {
         let (state, _) = self.shared.health.state();
+        match &state {
+            // What it shows while the machine starts stays until there is something to say.
+            State::Starting => {}
+            // A mistake in the configuration may have taken the network, and with it every other way to say so.
+            state if state.is_healthy() && self.problems == 0 => self.led.show(Signal::Well),
+            _ => self.led.show(Signal::Attention),
+        }
         let text = self.status_text(&state);
         let due = match &self.status {
             None => true,

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::{CameraLayer, Config, EncoderLayer, HttpLayer, LogLayer, OverlayLayer, Rule, Section, SystemLayer};
+use super::{
+    CameraLayer, Config, EncoderLayer, HttpLayer, LogLayer, OverlayLayer, Rule, Section, SystemLayer, SystemWifiLayer,
+};
 
 /// Where the system's own configuration lies.
 pub const SYSTEM_FILE: &str = "/etc/pinhole/pinhole.yaml";
@@ -119,6 +121,42 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     finish(with_user, sources, path, problems)
 }
 
+/// Reads all layers and never fails: what cannot be used is left out and reported, whichever layer it stands in. For
+/// the appliance's boot service, which has to go on with what is left.
+pub fn load_leniently(sources: &Sources) -> Loaded {
+    if let Ok(loaded) = load(sources) {
+        return loaded;
+    }
+    let system = (sources.file.as_deref().unwrap_or(Path::new(SYSTEM_FILE)), sources.file.is_some());
+    let user = (sources.user_file.as_deref().unwrap_or(Path::new(USER_FILE)), false);
+    let mut config = Config::default();
+    let mut problems = Vec::new();
+    for (path, must_exist) in [system, user] {
+        match read(path, must_exist) {
+            Ok(bytes) => {
+                let found = apply_leniently(&mut config, &bytes.unwrap_or_default());
+                problems.extend(found.into_iter().map(|problem| problem.in_file(path).to_string()));
+            }
+            Err(error) => problems.push(error.to_string()),
+        }
+    }
+    for argument in &sources.set {
+        if let Err(error) = set(&mut config, argument) {
+            problems.push(error.to_string());
+        }
+    }
+    // Each round gives a section its defaults, with which no rule is violated in it.
+    while let Err(rule) = config.validate() {
+        match rule.section {
+            Section::Camera => config.camera = super::Camera::default(),
+            Section::Overlay => config.overlay = super::Overlay::default(),
+            Section::System => config.system = super::System::default(),
+        }
+        problems.push(rule.reason);
+    }
+    Loaded { config, problems }
+}
+
 /// Lays `--set` over the files' configuration and checks the whole.
 fn finish(mut config: Config, sources: &Sources, path: &Path, problems: Vec<String>) -> Result<Loaded, ConfigError> {
     for argument in &sources.set {
@@ -177,7 +215,7 @@ fn apply_leniently(config: &mut Config, bytes: &[u8]) -> Vec<Problem> {
     if let Ok(text) = text_of(bytes)
         && serde_yaml::from_str::<Option<serde_yaml::Mapping>>(&text).is_ok()
     {
-        let problems = apply(&mut attempt, &text);
+        let problems = apply_sections(&mut attempt, &text);
         *config = attempt;
         return problems;
     }
@@ -191,7 +229,7 @@ fn apply_leniently(config: &mut Config, bytes: &[u8]) -> Vec<Problem> {
         // Empty lines in place of what came before, so that errors keep their place.
         let padded = [vec![b'\n'; lines_before].as_slice(), section].concat();
         match text_of(&padded) {
-            Ok(text) => problems.extend(apply(config, &text)),
+            Ok(text) => problems.extend(apply_sections(config, &text)),
             Err(problem) => problems.push(problem),
         }
     }
@@ -395,6 +433,23 @@ fn apply(config: &mut Config, text: &str) -> Vec<Problem> {
         http: HttpLayer;
         log: LogLayer;
         system: SystemLayer;
+    }
+    problems
+}
+
+/// As [`apply`], but a `system.wifi` that is right applies also where something else below `system` is wrong: for many
+/// an appliance it is the only way to the page that says what.
+fn apply_sections(config: &mut Config, text: &str) -> Vec<Problem> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Only {
+        system: Option<SystemWifiLayer>,
+    }
+    let problems = apply(config, text);
+    if !problems.is_empty()
+        && let Ok(Only { system: Some(SystemWifiLayer { wifi: Some(layer) }) }) = parse::<Only>(text)
+    {
+        layer.apply(&mut config.system.wifi);
     }
     problems
 }

@@ -403,8 +403,17 @@ pub enum OverlayBackground {
 pub struct Hostname(String);
 
 impl Hostname {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     fn check(text: String) -> Result<Self, String> {
         let label = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if text.eq_ignore_ascii_case("localhost") {
+            // Everywhere else it means the asking machine itself.
+            return Err("must be a name of the camera's own, got \"localhost\"".to_owned());
+        }
         if text.len() <= 63 && text.chars().all(label) && !text.starts_with('-') && !text.ends_with('-') {
             Ok(Self(text))
         } else {
@@ -418,11 +427,21 @@ impl Hostname {
 pub struct Timezone(String);
 
 impl Timezone {
+    /// The longest name taken; the longest there is has half of that.
+    const MAX: usize = 64;
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     fn check(text: String) -> Result<Self, String> {
+        // It becomes the end of a path: no empty parts, no dots, and nothing a command could take for an option.
         let part = |part: &str| {
-            !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+'))
+            part.starts_with(|c: char| c.is_ascii_alphabetic())
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+'))
         };
-        if text.is_empty() || text.split('/').all(part) {
+        if text.is_empty() || (text.len() <= Self::MAX && text.split('/').all(part)) {
             Ok(Self(text))
         } else {
             Err(format!("must be a time zone name such as Europe/Berlin, got {text:?}"))
@@ -435,12 +454,19 @@ impl Timezone {
 pub struct SshKey(String);
 
 impl SshKey {
+    /// The line.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     fn check(text: String) -> Result<Self, String> {
         let mut words = text.split(' ');
         let kind = words.next().unwrap_or_default();
-        let known = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"].iter().any(|prefix| kind.starts_with(prefix));
-        let has_key = words.next().is_some_and(|key| key.len() >= 32);
-        if known && has_key && !text.contains(['\n', '\r']) {
+        let known = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"].iter().any(|prefix| kind.starts_with(prefix))
+            && kind.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '@'));
+        let base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
+        let has_key = words.next().is_some_and(|key| key.len() >= 32 && key.chars().all(base64));
+        if known && has_key && !text.contains(char::is_control) {
             Ok(Self(text))
         } else if text.contains("PRIVATE KEY") {
             Err("must be a public key, got a private one".to_owned())
@@ -455,6 +481,11 @@ impl SshKey {
 pub struct Ssid(String);
 
 impl Ssid {
+    /// The name's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
     /// True where no network is named.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -476,6 +507,11 @@ impl Ssid {
 pub struct WifiCountry(String);
 
 impl WifiCountry {
+    /// The letters.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     fn check(text: String) -> Result<Self, String> {
         if text.is_empty() || (text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase())) {
             Ok(Self(text))
@@ -496,6 +532,17 @@ impl Secret {
     /// True where none is set.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The passphrase itself: for the file of the program that needs it, and nowhere else.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// True for a key of 64 hexadecimal digits, which is used as it is; false for a passphrase, which a key is made from.
+    pub(crate) fn is_key(&self) -> bool {
+        // A passphrase has 63 characters at the most.
+        self.0.len() == 64
     }
 
     fn check(text: String) -> Result<Self, String> {

@@ -25,9 +25,11 @@ use tokio::sync::watch;
 
 use crate::capture::Shared;
 use crate::config::Config;
+use crate::diagnostics::Reader;
 use crate::shutdown::Shutdown;
 
 mod control;
+mod diagnostics;
 pub mod multipart;
 mod query;
 mod snapshot;
@@ -54,6 +56,8 @@ pub struct Context {
     pub config: Config,
     /// What of the user's configuration could not be used.
     pub problems: Vec<String>,
+    /// What the machine can say of itself.
+    pub diagnostics: Reader,
     /// All viewers.
     pub viewers: Arc<Viewers>,
     /// Ends what waits.
@@ -169,6 +173,11 @@ fn routes(config: &mut web::ServiceConfig) {
         let path = |path: &str| format!("{prefix}{path}");
         config
             .service(resource(&path(STATUS_PATH), web::get().to(status::status), web::head().to(status::status)))
+            .service(resource(
+                &path("/api/v1/diagnostics"),
+                web::get().to(diagnostics::diagnostics),
+                web::head().to(diagnostics::diagnostics),
+            ))
             .service(
                 resource(&path(CONTROLS_PATH), web::get().to(control::controls), web::head().to(control::controls))
                     .route(web::patch().to(control::controls))
@@ -362,9 +371,10 @@ async fn not_found(request: HttpRequest) -> HttpResponse {
     if request.method() == Method::OPTIONS {
         return options(request).await;
     }
-    HttpResponse::NotFound()
-        .content_type(TEXT)
-        .body("not found: try /, /stream, /snapshot, /api/v1/status, /api/v1/controls, /api/v1/settings, /healthz or /metrics\n")
+    HttpResponse::NotFound().content_type(TEXT).body(
+        "not found: try /, /stream, /snapshot, /api/v1/status, /api/v1/controls, /api/v1/settings, \
+             /api/v1/diagnostics, /healthz or /metrics\n",
+    )
 }
 
 async fn no_icon() -> HttpResponse {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Context, TEXT};
 
 /// Seconds with three decimals are all that is known.
-fn seconds(time: Duration) -> f64 {
+pub(super) fn seconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
@@ -18,7 +18,7 @@ fn rate(per_second: f64) -> f64 {
     (per_second * 10.0).round() / 10.0
 }
 
-fn unix(time: SystemTime) -> f64 {
+pub(super) fn unix(time: SystemTime) -> f64 {
     seconds(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 

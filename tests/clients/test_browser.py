@@ -98,6 +98,9 @@ def test_page_light(daemon, browser, figure):
     driver = browser(dark=False)
     facts = assert_page_works(driver, daemon)
     figure("Chromium, the page", f"{facts['rate']}, {facts['size']}, {facts['camera']} / {facts['encoder']}")
+    heights = driver.execute_script("return [...document.querySelectorAll('summary')].map(s => s.getBoundingClientRect().height)")
+    assert len(heights) >= 5 and max(heights) < 50, f"a panel's name takes two lines: {heights}"
+    assert driver.execute_script("return document.documentElement.scrollHeight <= innerHeight"), "the page has to be scrolled"
     assert screenshot(driver, "page-light")[-3:, :, :].mean() > 200
     addresses = driver.execute_script("return [document.getElementById('stream-url').value, document.getElementById('snapshot-url').value]")
     assert addresses == [daemon.url + "/stream", daemon.url + "/snapshot.jpg"]
@@ -504,6 +507,58 @@ def test_configuration_problems(own_daemon, browser, tmp_path):
     assert problems and all(problem in box.text for problem in problems)
     assert "pinhole.yaml" in box.text and "encoder.quality" in box.text
     screenshot(driver, "page-problems")
+    assert_console_is_clean(driver)
+
+
+@pytest.mark.parametrize("look, width, height", [("light", 1280, 860), ("dark", 1280, 860), ("phone", 360, 740)])
+def test_diagnostics(own_daemon, browser, tmp_path, monkeypatch, look, width, height):
+    """Temperature, power, restarts and the last messages can be read without a login; nothing is asked before."""
+    for name, text in {"temp": "48312\n", "throttled": "80004\n", "model": "Raspberry Pi Zero W Rev 1.1\0",
+                       "boot": "boots=12\nwhy=power on\n", "watchdog": "2 5\n"}.items():
+        (tmp_path / name).write_text(text)
+    for variable, name in {"TEMPERATURE": "temp", "THROTTLED": "throttled", "MODEL": "model", "RUN": ""}.items():
+        monkeypatch.setenv("PINHOLE_" + variable, str(tmp_path / name))
+    # Warnings for the log, a long one among them.
+    daemon = own_daemon("camera.faults=[{kind: disappear, at: 40, for: 1s}]", "camera.controls={NoSuchControl: 1}")
+    driver = browser(width, height, dark=look == "dark", phone=look == "phone")
+    driver.get(daemon.url + "/")
+    until("the camera is back", lambda: any("disconnected" in line for line in daemon.log) and "streaming" in daemon.log[-1], 30)
+
+    def resize(size: str):
+        body = json.dumps({"resolution": size}).encode()
+        urllib.request.urlopen(urllib.request.Request(daemon.url + "/api/v1/settings", body, method="PATCH"), timeout=10).close()
+
+    for size in ("320x240", "640x480") * 3:      # each leaves lines: more than the box is high
+        resize(size)
+    assert not driver.find_elements("css selector", "#log li"), "the machine was asked before anybody wanted to know"
+    panel = open_panel(driver, "Diagnostics")
+    until("the facts", lambda: "48.3 °C" in panel.text)
+    words = panel.text
+    for fact in ("Raspberry Pi Zero W Rev 1.1", "now throttled; before temperature limit (this board cannot notice under-voltage)",
+                 "MB free; the program has", "a call to the camera did not return", "watchdog: 2", "12; the last: power on"):
+        assert fact in words, f"{fact} is not in {words}"
+    lines = driver.execute_script("return [...document.querySelectorAll('#log li')].map(li => li.textContent)")
+    assert any("listening on" in line for line in lines), lines
+    assert any("warning: " in line for line in lines), lines
+    log = driver.find_element("id", "log")
+    assert driver.execute_script("const l = arguments[0]; return l.scrollHeight - l.scrollTop - l.clientHeight < 8", log), "not at its end"
+    assert log.accessible_name == "The program’s last messages:" and log.aria_role == "region"
+    assert driver.execute_script("arguments[0].focus(); return document.activeElement === arguments[0]", log), "out of the keyboard's reach"
+    assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the window"
+    assert driver.execute_script("return arguments[0].scrollWidth <= arguments[0].clientWidth", log), "the log is wider than its box"
+    driver.execute_script("arguments[0].scrollIntoView({block: 'start'})", panel)
+    screenshot(driver, f"page-diagnostics-{look}")
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", log)
+    screenshot(driver, f"page-diagnostics-{look}-log")
+    # It is kept up to date, and a visitor who reads further up is left there.
+    driver.execute_script("arguments[0].scrollTop = 0", log)
+    resize("320x240")
+    (tmp_path / "temp").write_text("51000\n")
+    until("the new temperature", lambda: "51.0 °C" in panel.text)
+    until("the new lines", lambda: driver.execute_script("return document.querySelectorAll('#log li').length") > len(lines))
+    assert driver.execute_script("return arguments[0].scrollTop", log) == 0
+    saved = panel.find_element("css selector", "a")
+    assert saved.get_attribute("href") == daemon.url + "/api/v1/diagnostics" and saved.get_attribute("download")
     assert_console_is_clean(driver)
 
 

@@ -258,7 +258,7 @@ def test_two_snapshots_differ(daemon):
 
 @pytest.mark.parametrize("path", ["/", "/index.html", "/stream", "/stream.mjpg", "/?action=stream", "/snapshot",
                                   "/snapshot.jpg", "/?action=snapshot", "/webcam/?action=snapshot", "/api/v1/status",
-                                  "/healthz", "/metrics"])
+                                  "/api/v1/diagnostics", "/healthz", "/metrics"])
 def test_head_is_like_get(daemon, path):
     head = curl("--head", daemon.url + path)
     assert head.returncode == 0, head.stderr.decode()

@@ -57,6 +57,12 @@ fn checking_and_printing() {
     let output = run(&["--user-config", user.to_str().unwrap(), "--check-config"]);
     assert_eq!(output.status.code(), Some(78), "a check tells of the user's file too");
     assert!(stderr(&output).contains("unknown key http.port"), "{}", stderr(&output));
+    // Where the system knows time zones, it knows this one not.
+    if std::path::Path::new("/usr/share/zoneinfo").is_dir() {
+        let output = run(&["--user-config", "/nonexistent", "--set", "system.timezone=Europe/Berln", "--check-config"]);
+        assert_eq!(output.status.code(), Some(78));
+        assert!(stderr(&output).contains("there is no time zone \"Europe/Berln\""), "{}", stderr(&output));
+    }
     assert!(String::from_utf8(run(&["--version"]).stdout).unwrap().starts_with("pinholed "));
     assert!(String::from_utf8(run(&["--help"]).stdout).unwrap().contains("--check-config"));
 }

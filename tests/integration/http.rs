@@ -52,7 +52,16 @@ fn streams_are_the_same_on_every_path_and_version() {
 #[test]
 fn head_says_what_get_would() {
     let daemon = Start::test_pattern().spawn();
-    for target in ["/", "/stream", "/snapshot", "/?action=stream", "/?action=snapshot", "/api/v1/status", "/healthz"] {
+    for target in [
+        "/",
+        "/stream",
+        "/snapshot",
+        "/?action=stream",
+        "/?action=snapshot",
+        "/api/v1/status",
+        "/api/v1/diagnostics",
+        "/healthz",
+    ] {
         let head = daemon.request("HEAD", target);
         assert_eq!((head.status, head.body.len()), (200, 0), "{target}");
         let content_type = match target {
@@ -116,7 +125,7 @@ fn connections_are_kept_for_everything_but_streams() {
 fn wrong_requests_get_clear_answers() {
     let daemon = Start::test_pattern().spawn();
     for method in ["POST", "PUT", "DELETE", "PATCH"] {
-        for target in ["/", "/stream", "/snapshot", "/api/v1/status", "/metrics", "/healthz"] {
+        for target in ["/", "/stream", "/snapshot", "/api/v1/status", "/api/v1/diagnostics", "/metrics", "/healthz"] {
             let answer = daemon.request(method, target);
             assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD, OPTIONS")), "{method} {target}");
         }
@@ -136,7 +145,7 @@ fn other_origins_may_read_pictures_only() {
         let answer = daemon.request("OPTIONS", target);
         assert_eq!((answer.status, answer.header("access-control-allow-origin")), (204, Some("*")), "{target}");
     }
-    for target in ["/api/v1/status", "/metrics", "/healthz"] {
+    for target in ["/api/v1/status", "/api/v1/diagnostics", "/metrics", "/healthz"] {
         assert_eq!(daemon.request("OPTIONS", target).header("access-control-allow-origin"), None, "{target}");
         assert_eq!(daemon.get(target).header("access-control-allow-origin"), None, "{target}");
     }
@@ -331,7 +340,13 @@ fn requests_for_an_upgrade_are_answered_plainly() {
 #[test]
 fn the_page_under_webcam_finds_what_it_asks_for() {
     let daemon = Start::test_pattern().spawn();
-    for path in ["/webcam/", "/webcam/index.html", "/webcam/api/v1/status", "/webcam/api/v1/settings"] {
+    for path in [
+        "/webcam/",
+        "/webcam/index.html",
+        "/webcam/api/v1/status",
+        "/webcam/api/v1/diagnostics",
+        "/webcam/api/v1/settings",
+    ] {
         assert_eq!(daemon.get(path).status, 200, "{path}");
     }
     daemon.patch("/webcam/api/v1/controls", r#"{"Brightness": 0.1}"#, 200);

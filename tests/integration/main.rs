@@ -7,6 +7,7 @@
     reason = "tests stop at what is wrong"
 )]
 
+mod appliance;
 mod configuration;
 mod controls;
 mod faults;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -36,6 +36,7 @@ pub struct Start {
     notify: bool,
     standin: Option<String>,
     hold: Option<String>,
+    environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl Start {
@@ -46,7 +47,8 @@ impl Start {
 
     pub fn with(set: &[&str]) -> Self {
         let set = set.iter().map(|&s| s.to_owned()).collect();
-        Self { set, user_file: None, watchdog: None, notify: false, standin: None, hold: None }
+        let (user_file, watchdog, standin, hold) = (None, None, None, None);
+        Self { set, user_file, watchdog, notify: false, standin, hold, environment: Vec::new() }
     }
 
     pub fn set(mut self, argument: impl Into<String>) -> Self {
@@ -74,6 +76,12 @@ impl Start {
     /// `PINHOLE_HOLD`: the camera is left alone.
     pub fn hold(mut self, reason: &str) -> Self {
         self.hold = Some(reason.to_owned());
+        self
+    }
+
+    /// A variable that names a file or a folder.
+    pub fn environment(mut self, name: &'static str, path: impl Into<PathBuf>) -> Self {
+        self.environment.push((name, path.into()));
         self
     }
 
@@ -115,6 +123,7 @@ impl Start {
         if let Some(reason) = &self.hold {
             command.env("PINHOLE_HOLD", reason);
         }
+        command.envs(self.environment.iter().map(|(name, path)| (name, path)));
         command
     }
 

@@ -1,0 +1,101 @@
+use super::*;
+
+fn sources(folder: &Path) -> Sources {
+    let place = |name: &str| folder.join(name);
+    Sources { temperature: place("temp"), throttled: place("throttled"), model: place("model"), run: folder.to_owned() }
+}
+
+fn report(files: &[(&str, &str)]) -> Report {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    sources(folder.path()).report()
+}
+
+#[test]
+fn off_the_appliance_only_what_every_linux_tells() {
+    let report = report(&[]);
+    let machine = &report.machine;
+    assert_eq!((&machine.model, &machine.temperature_c, &machine.throttling), (&None, &None, &None));
+    let memory = machine.memory.as_ref().unwrap();
+    assert!(memory.total_bytes > 1 << 24, "{memory:?}");
+    assert!(machine.uptime_s.is_some_and(|uptime| uptime > 0) && machine.load.is_some());
+    assert!(machine.kernel.as_ref().unwrap().starts_with(|c: char| c.is_ascii_digit()));
+    let program = &report.program;
+    assert!(program.resident_bytes > Some(1 << 20) && program.peak_bytes > Some(1 << 20), "{program:?}");
+    assert!(program.processor_s.is_some());
+    assert_eq!(report.restarts, Restarts { boots: None, why_booted: None, failures: Vec::new(), last: None });
+}
+
+#[test]
+fn temperatures() {
+    for (text, expected) in [
+        ("48312\n", Some(48.3)),
+        ("-5999", Some(-5.9)),
+        ("0\n", Some(0.0)),
+        ("-274000\n", None),
+        ("999999\n", None),
+        ("hot", None),
+        ("", None),
+        ("99999999999999999999", None),
+    ] {
+        assert_eq!(report(&[("temp", text)]).machine.temperature_c, expected, "{text:?}");
+    }
+}
+
+#[test]
+fn throttling_bits_in_words() {
+    let of = |bits: &str, model: &str| report(&[("throttled", bits), ("model", model)]).machine.throttling;
+    let pi = of("50005\n", "Raspberry Pi 3 Model B Rev 1.2\0").unwrap();
+    assert_eq!((pi.bits.as_str(), pi.sees_under_voltage), ("0x50005", Some(true)));
+    assert_eq!(pi.now, ["under-voltage", "throttled"]);
+    assert_eq!(pi.recent, ["under-voltage", "throttled"]);
+    let zero = of("0xa0000\n", "Raspberry Pi Zero W Rev 1.1\0").unwrap();
+    assert_eq!((zero.now, zero.recent), (vec![], vec!["frequency capped", "temperature limit"]));
+    assert_eq!(zero.sees_under_voltage, Some(false));
+    let other = of("0", "Some Board").unwrap();
+    assert_eq!((other.bits.as_str(), other.now.len(), other.sees_under_voltage), ("0x0", 0, None));
+    for (model, sees) in [
+        ("Raspberry Pi Model B Rev 2", Some(false)),
+        ("Raspberry Pi Model B Plus Rev 1.2", Some(true)),
+        ("Raspberry Pi Zero 2 W Rev 1.0", Some(false)),
+        ("Raspberry Pi Compute Module 4 Rev 1.0", None),
+    ] {
+        assert_eq!(of("0", model).unwrap().sees_under_voltage, sees, "{model}");
+    }
+    for wrong in ["", "x", "-1", "100000000"] {
+        assert_eq!(of(wrong, ""), None, "{wrong:?}");
+    }
+}
+
+#[test]
+fn the_board_has_a_name() {
+    assert_eq!(
+        report(&[("model", "Raspberry Pi Zero W Rev 1.1\0")]).machine.model.as_deref(),
+        Some("Raspberry Pi Zero W Rev 1.1")
+    );
+}
+
+#[test]
+fn restarts_and_their_reasons() {
+    let known = report(&[("boot", "# by pinhole-boot\nboots=12\nwhy=power on\nnew=1\n")]);
+    assert_eq!((known.restarts.boots, known.restarts.why_booted.as_deref()), (Some(12), Some("power on")));
+    let last = known.restarts.last.unwrap();
+    assert_eq!((last.of, last.why.as_str(), last.ago_s), ("machine", "power on", known.machine.uptime_s));
+
+    let failed = report(&[("boot", "boots=12\nwhy=power on\n"), ("watchdog", "2 5\n"), ("signal", "1 3\n")]);
+    let causes: Vec<_> = failed.restarts.failures.iter().map(|failure| (failure.cause, failure.count)).collect();
+    assert_eq!(causes, [("watchdog", 2), ("signal", 1)], "the newest first");
+    assert_eq!(failed.restarts.failures[0].ago_s, failed.machine.uptime_s.map(|uptime| uptime - 5));
+    let last = failed.restarts.last.unwrap();
+    assert_eq!((last.of, last.ago_s), ("program", failed.restarts.failures[0].ago_s));
+    assert!(last.why.contains("camera"), "{}", last.why);
+
+    for odd in ["", "boots", "boots=\nwhy=\n", "boots=-1\nwhy=  \n", "\0\0", &"x".repeat(10_000)] {
+        let odd = report(&[("boot", odd), ("watchdog", "2"), ("timeout", "many much\n"), ("core-dump", "")]);
+        assert_eq!(odd.restarts, Restarts { boots: None, why_booted: None, failures: Vec::new(), last: None });
+    }
+    let long = report(&[("boot", &format!("why={}\u{7}\nboots=1", "x".repeat(1000)))]);
+    assert_eq!((long.restarts.why_booted.unwrap().len(), long.restarts.boots), (200, Some(1)));
+}
