@@ -250,32 +250,29 @@ fn restarts(run: &Path, uptime: Option<u64>) -> Restarts {
     let value = |key: &str| value(key).map(|(_, value)| value.trim()).filter(|value| !value.is_empty());
     let ago = |at: u64| uptime.map(|uptime| uptime.saturating_sub(at));
 
-    let mut failures: Vec<(u64, Failure)> = CAUSES
+    let mut failures: Vec<(u64, &str, Failure)> = CAUSES
         .iter()
-        .filter_map(|(cause, _)| {
+        .filter_map(|(cause, meaning)| {
             // "count uptime", by `escalate`.
             let text = read(&run.join(cause))?;
             let mut words = text.split_whitespace();
             let (count, at) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-            Some((at, Failure { cause, count, ago_s: ago(at) }))
+            Some((at, *meaning, Failure { cause, count, ago_s: ago(at) }))
         })
         .collect();
-    failures.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-    let failures: Vec<Failure> = failures.into_iter().map(|(_, failure)| failure).collect();
+    failures.sort_by_key(|(at, ..)| std::cmp::Reverse(*at));
 
     let boots = value("boots").and_then(|text| text.parse().ok());
     let why_booted = value("why").map(|text| text.chars().filter(|c| !c.is_control()).take(200).collect::<String>());
     // The notes on failures begin anew with each start of the machine, so each of them is the later one.
     let last = match (failures.first(), &why_booted) {
-        (Some(failure), _) => CAUSES.iter().find(|(cause, _)| *cause == failure.cause).map(|(_, meaning)| Restart {
-            of: "program",
-            why: (*meaning).to_owned(),
-            ago_s: failure.ago_s,
-        }),
+        (Some((_, meaning, failure)), _) => {
+            Some(Restart { of: "program", why: (*meaning).to_owned(), ago_s: failure.ago_s })
+        }
         (None, Some(why)) => Some(Restart { of: "machine", why: why.clone(), ago_s: uptime }),
         (None, None) => None,
     };
-    Restarts { boots, why_booted, failures, last }
+    Restarts { boots, why_booted, failures: failures.into_iter().map(|(.., failure)| failure).collect(), last }
 }
 
 /// sysinfo(2): the sandbox shows nothing of `/proc` but processes.

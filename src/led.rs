@@ -57,7 +57,11 @@ impl Led {
         match set(folder, signal, &mut self.begun) {
             Ok(()) => self.attempts = 0,
             Err(error) if self.attempts == 0 && !self.told => {
-                log::warn!("the light {} cannot be set: {error}", folder.display());
+                log::warn!(
+                    "the light {} cannot be set: {error}; PINHOLE_LED must name a folder of /sys/class/leds whose files \
+                     this program's user may write to",
+                    folder.display()
+                );
                 self.told = true;
             }
             Err(_) => {}
