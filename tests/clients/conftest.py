@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -17,13 +18,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "instruments"))
+import lane  # noqa: E402
+from lane import figure, pytest_terminal_summary  # noqa: E402, F401
+
 ARTIFACTS = ROOT / "target" / "clients"
 WIDTH, HEIGHT, RATE = 640, 480, 30
 # What counts as full rate. The lane shares its cores with a browser and a decoder.
 RATE_FLOOR = 0.8 * RATE
-
-FIGURES: list[tuple[str, str]] = []
-
 
 def pytest_configure(config):
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
@@ -31,13 +33,6 @@ def pytest_configure(config):
 
 def pytest_report_header(config):
     return f"daemon: {' '.join(daemon_command())}"
-
-
-def pytest_terminal_summary(terminalreporter):
-    if FIGURES:
-        terminalreporter.section("figures")
-        for name, value in FIGURES:
-            terminalreporter.write_line(f"{name:<44} {value}")
 
 
 def daemon_command() -> list[str]:
@@ -51,15 +46,8 @@ def daemon_command() -> list[str]:
 
 
 def until(what: str, condition, seconds: float = 15, every: float = 0.1):
-    """Waits until condition() is true and returns its value; fails with `what` after `seconds`."""
-    end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            pytest.fail(f"after {seconds} s still not: {what}")
-        time.sleep(every)
+    """As the other lanes' (lane.py), but that no machine is emulated here: less patience."""
+    return lane.until(what, condition, seconds, every)
 
 
 class Daemon:
@@ -154,14 +142,6 @@ def own_daemon():
     yield start
     for running in started:
         running.kill()
-
-
-@pytest.fixture
-def figure():
-    def record(name: str, value: str):
-        FIGURES.append((name, value))
-
-    return record
 
 
 @pytest.fixture

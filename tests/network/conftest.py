@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "instruments"))
+from lane import until  # noqa: E402, F401
+
 OVERLAY = ROOT / "buildroot-external" / "board" / "pinhole" / "rootfs-overlay"
 DEBIAN = Path(os.environ["PINHOLE_TEST_ROOT"])
 # Prints where its root is, then keeps the namespaces.
@@ -37,18 +39,6 @@ ip link set lo up
 echo ready
 exec sleep infinity
 """
-
-
-def until(what: str, condition, seconds: float = 30, every: float = 0.1):
-    """Waits until condition() is true and returns its value; fails with `what` after `seconds`."""
-    end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            pytest.fail(f"after {seconds} s still not: {what}")
-        time.sleep(every)
 
 
 def ip(*arguments: str):

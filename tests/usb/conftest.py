@@ -26,37 +26,12 @@ ARTIFACTS = ROOT / "target" / "usb"
 ARTIFACTS.mkdir(parents=True, exist_ok=True)
 INSTRUMENTS = ROOT / "tests" / "instruments"
 sys.path.insert(0, str(INSTRUMENTS))
+from lane import FIGURES, figure, pytest_terminal_summary, until  # noqa: E402, F401
+
 FPS = 10
 SIZES = ("640x480", "320x240")
 # camera.source, and what the status then says.
 SOURCES = {"auto": "libcamera", "v4l2": "v4l2"}
-FIGURES: list[tuple[str, str]] = []
-
-
-def pytest_terminal_summary(terminalreporter):
-    if FIGURES:
-        terminalreporter.section("figures")
-        for name, value in FIGURES:
-            terminalreporter.write_line(f"{name:<44} {value}")
-
-
-@pytest.fixture
-def figure():
-    return lambda name, value: FIGURES.append((name, value))
-
-
-def until(what: str, condition, seconds: float = 30, every: float = 0.1):
-    """Waits until condition() is true and returns its value; fails with `what` after `seconds`."""
-    end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            pytest.fail(f"after {seconds} s still not: {what}")
-        time.sleep(every)
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
