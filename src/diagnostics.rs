@@ -71,6 +71,8 @@ pub struct Program {
 pub struct Machine {
     /// Such as `Raspberry Pi Zero W Rev 1.1`.
     pub model: Option<String>,
+    /// The name in the network that is this machine's whatever it is called, such as `pinhole-1a2b`.
+    pub unique_name: Option<String>,
     /// The kernel's version.
     pub kernel: Option<String>,
     /// Since it started.
@@ -198,6 +200,7 @@ impl Sources {
         Report {
             program: program(),
             machine: Machine {
+                unique_name: read(&self.run.join("unique-name")),
                 kernel: kernel(),
                 uptime_s: uptime,
                 load: system.map(|system| system.loads.map(|load| (load as f64 / 655.36).round() / 100.0)),

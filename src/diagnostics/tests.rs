@@ -18,6 +18,7 @@ fn off_the_appliance_only_what_every_linux_tells() {
     let report = report(&[]);
     let machine = &report.machine;
     assert_eq!((&machine.model, &machine.temperature_c, &machine.throttling), (&None, &None, &None));
+    assert_eq!(machine.unique_name, None);
     let memory = machine.memory.as_ref().unwrap();
     assert!(memory.total_bytes > 1 << 24, "{memory:?}");
     assert!(machine.uptime_s.is_some_and(|uptime| uptime > 0) && machine.load.is_some());

@@ -514,7 +514,7 @@ def test_configuration_problems(own_daemon, browser, tmp_path):
 def test_diagnostics(own_daemon, browser, tmp_path, monkeypatch, look, width, height):
     """Temperature, power, restarts and the last messages can be read without a login; nothing is asked before."""
     for name, text in {"temp": "48312\n", "throttled": "80004\n", "model": "Raspberry Pi Zero W Rev 1.1\0",
-                       "boot": "boots=12\nwhy=power on\n", "watchdog": "2 5\n"}.items():
+                       "unique-name": "pinhole-1a2b\n", "boot": "boots=12\nwhy=power on\n", "watchdog": "2 5\n"}.items():
         (tmp_path / name).write_text(text)
     for variable, name in {"TEMPERATURE": "temp", "THROTTLED": "throttled", "MODEL": "model", "RUN": ""}.items():
         monkeypatch.setenv("PINHOLE_" + variable, str(tmp_path / name))
@@ -534,7 +534,7 @@ def test_diagnostics(own_daemon, browser, tmp_path, monkeypatch, look, width, he
     panel = open_panel(driver, "Diagnostics")
     until("the facts", lambda: "48.3 °C" in panel.text)
     words = panel.text
-    for fact in ("Raspberry Pi Zero W Rev 1.1", "now throttled; before temperature limit (this board cannot notice under-voltage)",
+    for fact in ("Raspberry Pi Zero W Rev 1.1", "pinhole-1a2b.local", "now throttled; before temperature limit (this board cannot notice under-voltage)",
                  "MB free; the program has", "a call to the camera did not return", "watchdog: 2", "12; the last: power on"):
         assert fact in words, f"{fact} is not in {words}"
     lines = driver.execute_script("return [...document.querySelectorAll('#log li')].map(li => li.textContent)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -52,6 +53,12 @@ def test_killed_daemon_is_back(device, figure):
     assert took[0] <= 2, "the pause grows with each failure in a row"
     # Connections made meanwhile are not refused: systemd holds the port.
     assert device.unit("pinhole.socket", "SubState") == ["running"]
+    # The daemon can tell, from within its sandbox, what the appliance noted of it.
+    report = json.loads(Server(device).request("/api/v1/diagnostics")[2])
+    killed = [failure for failure in report["restarts"]["failures"] if failure["cause"] == "signal"]
+    assert killed and killed[0]["count"] == 3, report["restarts"]
+    assert report["restarts"]["boots"] >= 1 and report["restarts"]["last"]["of"] == "program"
+    assert 300 << 20 < report["machine"]["memory"]["total_bytes"] < 512 << 20
 
 
 def test_kernel_crash_resets(device, figure):

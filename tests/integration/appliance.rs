@@ -141,6 +141,7 @@ fn diagnostics_tell_of_the_machine_and_of_what_was_logged() {
         ("temp", "48312\n"),
         ("throttled", "80008\n"),
         ("model", "Raspberry Pi Zero W Rev 1.1\0"),
+        ("unique-name", "pinhole-1a2b\n"),
         ("boot", "boots=12\nwhy=power on\n"),
         ("core-dump", "3 1\n"),
     ] {
@@ -158,6 +159,7 @@ fn diagnostics_tell_of_the_machine_and_of_what_was_logged() {
     let told = diagnostics(&daemon);
     let machine = &told["machine"];
     assert_eq!((&machine["temperature_c"], &machine["model"]), (&48.3.into(), &"Raspberry Pi Zero W Rev 1.1".into()));
+    assert_eq!(machine["unique_name"], "pinhole-1a2b");
     let throttling = &machine["throttling"];
     assert_eq!(throttling["now"], serde_json::json!(["temperature limit"]));
     assert_eq!((&throttling["bits"], &throttling["sees_under_voltage"]), (&"0x80008".into(), &false.into()));
