@@ -27,6 +27,12 @@ define PINHOLE_LIBCAMERA_PIN_IPA_KEY
 endef
 LIBCAMERA_POST_PATCH_HOOKS += PINHOLE_LIBCAMERA_PIN_IPA_KEY
 
+# OpenSSL is there for wpa_supplicant (WPA3), and what finds it links to it. In systemd's library it would be loaded by each of
+# its programs at each start, for DNS over TLS and DNSSEC, which are off (resolved.conf.d); in libkmod for showing who signed
+# a module. Buildroot's own word comes first, and the last counts.
+SYSTEMD_CONF_OPTS += -Dopenssl=disabled -Ddns-over-tls=false -Ddefault-dns-over-tls=no -Ddefault-dnssec=no
+KMOD_CONF_OPTS += -Dopenssl=disabled
+
 # libcamera's virtual cameras, which Buildroot has no option for. They need libyuv, which libcamera asks pkg-config for, or
 # else would download.
 ifeq ($(BR2_PINHOLE_VIRTUAL_CAMERAS),y)
