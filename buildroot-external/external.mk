@@ -23,7 +23,8 @@ endif
 define PINHOLE_LIBCAMERA_PIN_IPA_KEY
 	script=$$(find $(@D)/utils -name gen-ipa-priv-key.sh) && \
 		test -n "$$script" && \
-		printf '#!/bin/sh\nexec cp %s "$$1"\n' $(BR2_EXTERNAL_PINHOLE_PATH)/board/pinhole/ipa-key.pem >"$$script"
+		cp $(BR2_EXTERNAL_PINHOLE_PATH)/board/pinhole/ipa-key.pem "$${script%/*}" && \
+		printf '#!/bin/sh\nexec cp "$${0%%/*}/ipa-key.pem" "$$1"\n' >"$$script"
 endef
 LIBCAMERA_POST_PATCH_HOOKS += PINHOLE_LIBCAMERA_PIN_IPA_KEY
 
