@@ -49,7 +49,7 @@ PINHOLE_CARGO_ENV = \
 	HOST_CFLAGS="$(HOST_CFLAGS)" \
 	HOST_CXXFLAGS="$(HOST_CXXFLAGS)" \
 	PKG_CONFIG_ALLOW_CROSS=1 \
-	BINDGEN_EXTRA_CLANG_ARGS="--target=$(PINHOLE_CLANG_TARGET) --sysroot=$(STAGING_DIR)" \
+	BINDGEN_EXTRA_CLANG_ARGS="--target=$(PINHOLE_CLANG_TARGET) --sysroot=$(STAGING_DIR) $(PINHOLE_CXX_HEADERS)" \
 	V4L2R_VIDEODEV2_H_PATH=$(STAGING_DIR)/usr/include/linux
 
 PINHOLE_RUSTFLAGS = \
@@ -57,6 +57,9 @@ PINHOLE_RUSTFLAGS = \
 	-Clink-arg=-Wl,--allow-multiple-definition \
 	--remap-path-prefix=$(@D)=. \
 	--remap-path-prefix=$(PINHOLE_CRATES)=crates
+
+# libclang knows where a distribution keeps C++'s headers, not where Buildroot's compilers do.
+PINHOLE_CXX_HEADERS = $(shell $(TARGET_CXX) -E -x c++ -v /dev/null 2>&1 >/dev/null | sed -n 's|^ \(/.*/c++/.*\)|-isystem \1|p')
 
 PINHOLE_CLANG_TARGET = $(if $(BR2_ARM_EABIHF),arm-linux-gnueabihf,arm-linux-gnueabi)
 
