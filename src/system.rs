@@ -15,8 +15,6 @@ use crate::config::{Loaded, System, Wifi};
 pub const ZONES: &str = "/usr/share/zoneinfo";
 /// The name on the network where none is configured.
 const HOSTNAME: &str = "pinhole";
-/// Where `wpa_cli` finds `wpa_supplicant`.
-const CONTROL: &str = "/run/wpa_supplicant";
 
 /// Files by name, each with its text, or with none where it must not be there.
 pub struct Files([(&'static str, Option<String>); 5]);
@@ -70,7 +68,8 @@ fn supplicant(wifi: &Wifi) -> Option<String> {
     if wifi.ssid.is_empty() {
         return None;
     }
-    let mut text = format!("ctrl_interface={CONTROL}\n");
+    // No ctrl_interface: the appliance's wpa_supplicant has none, and refuses the whole file over a word it does not know.
+    let mut text = String::new();
     let country = wifi.country.as_str();
     if !country.is_empty() {
         // Writing to a String cannot fail.

@@ -220,6 +220,8 @@ fn apply_leniently(config: &mut Config, bytes: &[u8]) -> Vec<Problem> {
         return problems;
     }
     let mut problems = Vec::new();
+    let before = config.clone();
+    let mut seen: Vec<(&[u8], usize)> = Vec::new();
     for (number, (lines_before, section)) in top_level_sections(bytes).into_iter().enumerate() {
         if number >= SECTIONS_MAX || problems.len() >= SECTIONS_MAX {
             let reason = "nothing from here on was read: too much above is wrong".to_owned();
@@ -228,10 +230,28 @@ fn apply_leniently(config: &mut Config, bytes: &[u8]) -> Vec<Problem> {
         }
         // Empty lines in place of what came before, so that errors keep their place.
         let padded = [vec![b'\n'; lines_before].as_slice(), section].concat();
-        match text_of(&padded) {
-            Ok(text) => problems.extend(apply_sections(config, &text)),
-            Err(problem) => problems.push(problem),
+        let text = match text_of(&padded) {
+            Ok(text) => text,
+            Err(problem) => {
+                problems.push(problem);
+                continue;
+            }
+        };
+        // Copied from the documentation into a file that has the section already: the person's values hold, above what
+        // was there or below it.
+        let name = section.split(|byte| b":\n".contains(byte)).next().unwrap_or_default().trim_ascii();
+        if let Some((_, first)) = seen.iter().find(|(other, _)| *other == name) {
+            let name = String::from_utf8_lossy(name);
+            let reason = format!("{name} is there twice, first on line {first}: keep one of them");
+            problems.push(Problem { at: Some((lines_before + 1, 1)), reason });
+            let mut alone = before.clone();
+            if apply_sections(&mut alone, &text).is_empty() && alone == before {
+                continue;
+            }
+        } else if section.contains(&b':') {
+            seen.push((name, lines_before + 1));
         }
+        problems.extend(apply_sections(config, &text));
     }
     problems
 }

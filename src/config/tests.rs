@@ -298,6 +298,27 @@ fn processor_time() -> Duration {
 }
 
 #[test]
+fn a_section_pasted_into_the_cards_file_holds_though_it_is_there_twice() {
+    let card = include_str!("../../config/pinhole.yaml");
+    let pasted = "system:\n  wifi:\n    ssid: home\n    passphrase: geheim1234\n    country: DE\n";
+    let own = card.lines().position(|line| line == "system:").unwrap() + 1;
+    let last = card.lines().count() + 1;
+    let above = (format!("{pasted}{card}"), own + pasted.lines().count(), 1);
+    let below = (format!("{card}{pasted}"), last, own);
+    for (text, line, first) in [above, below] {
+        let (config, problems) = load_user(text);
+        assert_eq!(config.system.wifi.ssid.as_bytes(), b"home");
+        assert_eq!(
+            problems,
+            [format!("FILE:{line}:1: system is there twice, first on line {first}: keep one of them")]
+        );
+    }
+    // Where both say something, the later of the two holds, as of any two settings.
+    let (config, problems) = load_user("camera: {frame_rate: 5}\ncamera: {id: x}\ncamera: {frame_rate: 7}\n");
+    assert_eq!((config.camera.frame_rate.get(), &*config.camera.id, problems.len()), (7.0, "x", 2), "{problems:?}");
+}
+
+#[test]
 fn no_users_file_stops_the_program_or_takes_long() {
     let (config, problems) = load_user("camera: {source: replay}\nsystem: {wifi: {passphrase: geheim12345}}\n");
     assert_eq!((config, problems.len()), (Config::default(), 2), "{problems:#?}");
