@@ -6,6 +6,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,12 @@ use tokio::sync::Mutex;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// None of the files has more.
 const FILE_MAX: u64 = 4096;
+/// Lines of the journal that are asked for.
+const JOURNAL_LINES: u32 = 200;
+/// They are shorter in all, or else the last are left out.
+const JOURNAL_MAX: u64 = 128 * 1024;
+/// Characters of one of them.
+const LINE_MAX: usize = 500;
 
 /// Where the answers are.
 #[derive(Clone, Debug)]
@@ -28,11 +35,14 @@ pub struct Sources {
     model: PathBuf,
     /// Where the appliance notes starts and failures.
     run: PathBuf,
+    /// The program that reads the machine's journal, where the machine has no other business than this one.
+    journalctl: Option<PathBuf>,
 }
 
 impl Sources {
     /// The appliance's places, or those that `PINHOLE_TEMPERATURE`, `PINHOLE_THROTTLED`, `PINHOLE_MODEL` and
-    /// `PINHOLE_RUN` name.
+    /// `PINHOLE_RUN` name; and `PINHOLE_JOURNALCTL`, which only the appliance sets: what else a machine has in its
+    /// journal is nobody's business in the network.
     pub fn from_environment() -> Self {
         let place = |variable: &str, usual: &str| std::env::var_os(variable).unwrap_or_else(|| usual.into()).into();
         Self {
@@ -40,6 +50,7 @@ impl Sources {
             throttled: place("PINHOLE_THROTTLED", "/sys/devices/platform/soc/soc:firmware/get_throttled"),
             model: place("PINHOLE_MODEL", "/sys/firmware/devicetree/base/model"),
             run: place("PINHOLE_RUN", "/run/pinhole"),
+            journalctl: std::env::var_os("PINHOLE_JOURNALCTL").map(PathBuf::from),
         }
     }
 }
@@ -53,6 +64,17 @@ pub struct Report {
     pub machine: Machine,
     /// Why either started last.
     pub restarts: Restarts,
+    /// The last lines of the journal but this program's, oldest first.
+    pub machine_log: Option<Vec<MachineLine>>,
+}
+
+/// A line of the machine's journal.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MachineLine {
+    /// When, since the machine's start.
+    pub monotonic_s: f64,
+    /// Who says what: `wpa_supplicant[123]: …`.
+    pub text: String,
 }
 
 /// This program.
@@ -210,8 +232,52 @@ impl Sources {
                 model,
             },
             restarts: restarts(&self.run, uptime),
+            machine_log: self.journalctl.as_deref().and_then(journal),
         }
     }
+}
+
+/// What the journal's last lines say, without this program's own, which has them at hand.
+fn journal(journalctl: &Path) -> Option<Vec<MachineLine>> {
+    let mut child = Command::new(journalctl)
+        .args(["--quiet", "--no-pager", "--no-hostname", "--output=short-monotonic"])
+        .arg(format!("--lines={JOURNAL_LINES}"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let mut bytes = Vec::new();
+    let read = child.stdout.take().map(|output| output.take(JOURNAL_MAX).read_to_end(&mut bytes));
+    // A journal of longer lines ends here, and so does its reader, whose pipe is closed.
+    let ended = child.wait().ok()?;
+    read?.ok()?;
+    (ended.success() || bytes.len() as u64 == JOURNAL_MAX).then(|| journal_lines(&String::from_utf8_lossy(&bytes)))
+}
+
+/// `[    5.123456] systemd[1]: Started …`, one a line; what follows in further lines belongs to the line before.
+fn journal_lines(text: &str) -> Vec<MachineLine> {
+    let mut lines: Vec<MachineLine> = Vec::new();
+    let mut ours = false;
+    for line in text.lines() {
+        let parsed = line.strip_prefix('[').and_then(|line| {
+            let (when, said) = line.split_once("] ")?;
+            Some((when.trim().parse().ok()?, said))
+        });
+        let (monotonic_s, said) = match (parsed, lines.last()) {
+            (Some(parsed), _) => {
+                ours = parsed.1.starts_with("pinholed[");
+                parsed
+            }
+            (None, Some(before)) => (before.monotonic_s, line.trim_start()),
+            (None, None) => continue,
+        };
+        if !ours {
+            let text = said.chars().filter(|c| !c.is_control()).take(LINE_MAX).collect();
+            lines.push(MachineLine { monotonic_s, text });
+        }
+    }
+    lines
 }
 
 /// A small file as text without what surrounds it.

@@ -2,7 +2,13 @@ use super::*;
 
 fn sources(folder: &Path) -> Sources {
     let place = |name: &str| folder.join(name);
-    Sources { temperature: place("temp"), throttled: place("throttled"), model: place("model"), run: folder.to_owned() }
+    Sources {
+        temperature: place("temp"),
+        throttled: place("throttled"),
+        model: place("model"),
+        run: folder.to_owned(),
+        journalctl: None,
+    }
 }
 
 fn report(files: &[(&str, &str)]) -> Report {
@@ -99,4 +105,47 @@ fn restarts_and_their_reasons() {
     }
     let long = report(&[("boot", &format!("why={}\u{7}\nboots=1", "x".repeat(1000)))]);
     assert_eq!((long.restarts.why_booted.unwrap().len(), long.restarts.boots), (200, Some(1)));
+}
+
+#[test]
+fn the_journals_lines_without_our_own() {
+    let lines = journal_lines(
+        "-- no line --\n[    1.500000] kernel: USB \u{1b}[31mdisconnect\n[    2.250000] pinholed[9]: ours\n   ours, too\n\
+         [   12.000001] wpa_supplicant[31]: wlan0: CTRL-EVENT-SSID-TEMP-DISABLED reason=WRONG_KEY\n    and more\n",
+    );
+    let line = |monotonic_s, text: &str| MachineLine { monotonic_s, text: text.to_owned() };
+    assert_eq!(
+        lines,
+        [
+            line(1.5, "kernel: USB [31mdisconnect"),
+            line(12.000_001, "wpa_supplicant[31]: wlan0: CTRL-EVENT-SSID-TEMP-DISABLED reason=WRONG_KEY"),
+            line(12.000_001, "and more"),
+        ]
+    );
+    assert_eq!(journal_lines(&format!("[0.1] {}", "x".repeat(9999)))[0].text.len(), LINE_MAX);
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("journalctl");
+    assert_eq!(journal(&program), None, "it is not there");
+    for (script, expected) in
+        [("exit 1", None), ("echo '[ 1.0] kernel: here'", Some(1)), ("yes '[ 1.0] a: b'", Some(10923))]
+    {
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        // Another test's child may have the file open for writing for a moment.
+        let lines = loop {
+            match Command::new(&program).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
+                Ok(mut child) => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    break journal(&program);
+                }
+                Err(_) => std::thread::yield_now(),
+            }
+        };
+        assert_eq!(lines.map(|lines| lines.len()), expected, "{script}");
+    }
 }

@@ -17,7 +17,7 @@ pub async fn diagnostics(context: web::Data<Context>) -> HttpResponse {
     let mut document = match report {
         Some(report) => json!(report),
         // A driver keeps everybody waiting; the log may tell more.
-        None => json!({ "program": {}, "machine": null, "restarts": null }),
+        None => json!({ "program": {}, "machine": null, "restarts": null, "machine_log": null }),
     };
     document["time"] = json!(unix(SystemTime::now()));
     document["monotonic_s"] = json!(seconds(MonotonicTime::now().since(MonotonicTime::from_nanos(0))));

@@ -518,6 +518,10 @@ def test_diagnostics(own_daemon, browser, tmp_path, monkeypatch, look, width, he
         (tmp_path / name).write_text(text)
     for variable, name in {"TEMPERATURE": "temp", "THROTTLED": "throttled", "MODEL": "model", "RUN": ""}.items():
         monkeypatch.setenv("PINHOLE_" + variable, str(tmp_path / name))
+    journalctl = tmp_path / "journalctl"
+    journalctl.write_text("#!/bin/sh\necho '[    4.250000] wpa_supplicant[3]: wlan0: CTRL-EVENT-SSID-TEMP-DISABLED " + "reason=WRONG_KEY " * 8 + "'\n")
+    journalctl.chmod(0o755)
+    monkeypatch.setenv("PINHOLE_JOURNALCTL", str(journalctl))
     # Warnings for the log, a long one among them.
     daemon = own_daemon("camera.faults=[{kind: disappear, at: 40, for: 1s}]", "camera.controls={NoSuchControl: 1}")
     driver = browser(width, height, dark=look == "dark", phone=look == "phone")
@@ -540,6 +544,8 @@ def test_diagnostics(own_daemon, browser, tmp_path, monkeypatch, look, width, he
     lines = driver.execute_script("return [...document.querySelectorAll('#log li')].map(li => li.textContent)")
     assert any("listening on" in line for line in lines), lines
     assert any("warning: " in line for line in lines), lines
+    machine = driver.find_element("id", "machine-log")
+    assert "reason=WRONG_KEY" in machine.text and machine.accessible_name == "The machine’s last messages:"
     log = driver.find_element("id", "log")
     assert driver.execute_script("const l = arguments[0]; return l.scrollHeight - l.scrollTop - l.clientHeight < 8", log), "not at its end"
     assert log.accessible_name == "The program’s last messages:" and log.aria_role == "region"

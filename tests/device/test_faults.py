@@ -58,6 +58,9 @@ def test_killed_daemon_is_back(device, figure):
     killed = [failure for failure in report["restarts"]["failures"] if failure["cause"] == "signal"]
     assert killed and killed[0]["count"] == 3, report["restarts"]
     assert report["restarts"]["boots"] >= 1 and report["restarts"]["last"]["of"] == "program"
+    # And what others say, for whoever cannot log in.
+    assert any("systemd[1]: " in line["text"] for line in report["machine_log"]), report["machine_log"]
+    assert not any("pinholed[" in line["text"].split(":")[0] for line in report["machine_log"])
     assert 300 << 20 < report["machine"]["memory"]["total_bytes"] < 512 << 20
 
 

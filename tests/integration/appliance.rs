@@ -148,15 +148,20 @@ fn diagnostics_tell_of_the_machine_and_of_what_was_logged() {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
     let place = |name: &str| folder.path().join(name);
+    let journalctl = place("journalctl");
+    std::fs::write(&journalctl, "#!/bin/sh\necho '[    4.250000] wpa_supplicant[3]: wrong key'\n").unwrap();
+    std::fs::set_permissions(&journalctl, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let daemon = Start::test_pattern()
         .user_file(&format!("system:\n  wifi: {{ssid: home, passphrase: '{PASSPHRASE}'}}\nencoder: {{quality: 900}}\n"))
         .environment("PINHOLE_TEMPERATURE", place("temp"))
         .environment("PINHOLE_THROTTLED", place("throttled"))
         .environment("PINHOLE_MODEL", place("model"))
         .environment("PINHOLE_RUN", folder.path())
+        .environment("PINHOLE_JOURNALCTL", &journalctl)
         .spawn();
     daemon.stream("/stream").part();
     let told = diagnostics(&daemon);
+    assert_eq!(told["machine_log"], serde_json::json!([{"monotonic_s": 4.25, "text": "wpa_supplicant[3]: wrong key"}]));
     let machine = &told["machine"];
     assert_eq!((&machine["temperature_c"], &machine["model"]), (&48.3.into(), &"Raspberry Pi Zero W Rev 1.1".into()));
     assert_eq!(machine["unique_name"], "pinhole-1a2b");
@@ -196,9 +201,14 @@ fn without_an_appliance_fields_are_null() {
         .environment("PINHOLE_RUN", "/nonexistent")
         .spawn();
     let told = diagnostics(&daemon);
-    for pointer in
-        ["/machine/temperature_c", "/machine/throttling", "/restarts/boots", "/restarts/why_booted", "/restarts/last"]
-    {
+    for pointer in [
+        "/machine/temperature_c",
+        "/machine/throttling",
+        "/restarts/boots",
+        "/restarts/why_booted",
+        "/restarts/last",
+        "/machine_log",
+    ] {
         assert_eq!(told.pointer(pointer), Some(&Value::Null), "{pointer}");
     }
     assert_eq!(told["restarts"]["failures"], serde_json::json!([]));
