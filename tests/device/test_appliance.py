@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import FPS, SETTINGS, SIZE, Server, Viewer, decoded, first_part, size_of, watch
+from conftest import FPS, SETTINGS, SIZE, Server, Viewer, decoded, first_part, size_of, until, watch
 
 # A person's editor: a byte order mark, and lines that end as on Windows.
 WINDOWS = b"\xef\xbb\xbf" + SETTINGS.replace("\n", "\r\n").encode()
@@ -72,7 +72,10 @@ def test_no_unit_failed(device):
 def test_root_is_read_only(device):
     mounts = {fields[1]: (fields[0], fields[2], fields[3].split(","))
               for fields in (line.split() for line in device.run("cat /proc/mounts").splitlines())}
-    assert mounts["/"][:2] == ("/dev/mmcblk0p5", "squashfs")
+    assert mounts["/"][1] == "squashfs"
+    # By number: a kernel that mounts it by itself calls it /dev/root.
+    numbers = {fields[4]: fields[2] for fields in (line.split() for line in device.run("cat /proc/self/mountinfo").splitlines())}
+    assert numbers["/"] == device.run("cat /sys/block/mmcblk0/mmcblk0p5/dev").strip()
     for place, (source, _, options) in mounts.items():
         if source.startswith("/dev/"):
             assert "ro" in options, (place, options)
@@ -101,9 +104,10 @@ def test_sandbox_and_memory(device, figure):
     # Of several mounts at one place the last is seen.
     mounts = {line.split()[1]: line.split()[3].split(",") for line in device.run(f"cat /proc/{pid}/mounts").splitlines()}
     for place, options in mounts.items():
-        # What it has to itself; device nodes, which the device policy guards; what is root's alone in there; and a file that
-        # systemd gives each service to hear of lack of memory.
-        private = place in ("/tmp", "/var/tmp") or place.startswith(("/dev", "/proc")) or place.endswith("/memory.pressure")
+        # What it has to itself; device nodes, which the device policy guards; what is root's alone in there; the light; and
+        # a file that systemd gives each service to hear of lack of memory.
+        private = place in ("/tmp", "/var/tmp") or place.startswith(("/dev", "/proc"))
+        private = private or place.endswith(("/memory.pressure", "/leds/ACT"))
         assert private or "ro" in options, (place, options)
     # What libcamera has its buffers from; the kernel gives them to root alone. (Debian's has none on this machine.)
     heaps = device.run("stat -c '%G %a' /dev/dma_heap/* 2>/dev/null || true").splitlines()
@@ -115,6 +119,18 @@ def test_sandbox_and_memory(device, figure):
     figure("pinholed's memory (RSS, peak)", f"{memory:.1f} MB, {int(status['VmHWM'].split()[0]) / 1024:.1f} MB")
     assert memory < MEMORY
     figure("memory used of the machine", device.run("free -m | grep Mem").split()[2] + " MB")
+
+
+def light(device) -> str:
+    """What the green LED shows: its trigger and, without one, its brightness."""
+    trigger = re.search(r"\[(.*)\]", device.run("cat /sys/class/leds/ACT/trigger"))[1]
+    return device.run("cat /sys/class/leds/ACT/brightness").strip() if trigger == "none" else trigger
+
+
+def test_the_light_is_on(device):
+    if "ACT" not in device.run("ls /sys/class/leds 2>/dev/null || true"):
+        pytest.skip("Debian's kernel drives no LED of this machine's")
+    assert light(device) not in ("0", "timer")
 
 
 def test_wifi_settings_are_understood(device):
@@ -160,6 +176,8 @@ def test_a_broken_file_does_not_stop_the_stream(device):
     (problem,) = server.status()["config"]["problems"]
     assert "/boot/pinhole.yaml:6" in problem and "quality" in problem and "800" in problem
     assert "quality" in server.log()
+    if "ACT" in device.run("ls /sys/class/leds 2>/dev/null || true"):
+        until("somebody should look", lambda: light(device) == "timer", 60, 1)
 
     device.power_off()
     device.write_settings(b"camera: [\x00\xff not YAML")
