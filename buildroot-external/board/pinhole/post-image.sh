@@ -35,7 +35,7 @@ if enabled BR2_PINHOLE_DEBUG; then
 fi
 cp "$images/rootfs.squashfs" "$folder/root.squashfs"
 
-rm -f -- "$images"/pinhole-zero-*
+rm -f -- "$images"/pinhole-zero-*.{img,img.xz,img.bmap,sha256}
 "$board/make-card" "$folder" "$images/$name.img"
 bmaptool create -o "$images/$name.img.bmap" "$images/$name.img"
 # The slots hold the same, 65 MB apart: a dictionary that reaches so far stores the second for nothing. One thread, as the
