@@ -131,7 +131,7 @@ fn a_journal_that_cannot_be_read_is_none() {
     let program = folder.path().join("journalctl");
     assert_eq!(journal(&program), None, "it is not there");
     for (script, expected) in
-        [("exit 1", None), ("echo '[ 1.0] kernel: here'", Some(1)), ("yes '[ 1.0] a: b'", Some(10923))]
+        [("exit 1", None), ("echo '[ 1.0] kernel: here'", Some(1)), ("exec yes '[ 1.0] a: b'", Some(10923))]
     {
         std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
