@@ -5,10 +5,11 @@
 //! that serves viewers must not wait for one: the reading is done on another, by one request at a time.
 
 use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::sync::Mutex;
@@ -19,8 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const FILE_MAX: u64 = 4096;
 /// Lines of the journal that are asked for.
 const JOURNAL_LINES: u32 = 200;
-/// They are shorter in all, or else the last are left out.
-const JOURNAL_MAX: u64 = 128 * 1024;
+/// They are shorter in all, or else the first are left out.
+const JOURNAL_MAX: usize = 128 * 1024;
+/// How long its reader may take.
+const JOURNAL_PATIENCE: Duration = Duration::from_secs(2);
 /// Characters of one of them.
 const LINE_MAX: usize = 500;
 
@@ -64,8 +67,6 @@ pub struct Report {
     pub machine: Machine,
     /// Why either started last.
     pub restarts: Restarts,
-    /// The last lines of the journal but this program's, oldest first.
-    pub machine_log: Option<Vec<MachineLine>>,
 }
 
 /// A line of the machine's journal.
@@ -185,31 +186,44 @@ const THROTTLING: [&str; 4] = ["under-voltage", "frequency capped", "throttled",
 #[derive(Debug)]
 pub struct Reader {
     sources: Sources,
-    busy: Arc<Mutex<()>>,
+    machine: Arc<Mutex<()>>,
+    journal: Arc<Mutex<()>>,
 }
 
 impl Reader {
     /// One that asks there.
     pub fn new(sources: Sources) -> Self {
-        Self { sources, busy: Arc::default() }
+        Self { sources, machine: Arc::default(), journal: Arc::default() }
     }
 
     /// The report; `None` where a driver keeps it waiting.
     pub async fn report(&self) -> Option<Report> {
         let sources = self.sources.clone();
-        let busy = Arc::clone(&self.busy);
-        let reading = async {
-            // Held until the reading is over, also where nobody waits for it any more: what hangs, hangs once.
-            let busy = busy.lock_owned().await;
-            let read = move || {
-                let report = sources.report();
-                drop(busy);
-                report
-            };
-            actix_rt::task::spawn_blocking(read).await.ok()
-        };
-        actix_rt::time::timeout(PATIENCE, reading).await.ok().flatten()
+        away(&self.machine, move || sources.report()).await
     }
+
+    /// The last lines of the machine's journal but this program's, oldest first; `None` where there is none for the network,
+    /// or it cannot be read.
+    pub async fn journal(&self) -> Option<Vec<MachineLine>> {
+        let journalctl = self.sources.journalctl.clone()?;
+        away(&self.journal, move || journal(&journalctl)).await?
+    }
+}
+
+/// Reads on another thread; `None` where that takes too long.
+async fn away<T: Send + 'static>(busy: &Arc<Mutex<()>>, read: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let busy = Arc::clone(busy);
+    let reading = async {
+        // Held until the reading is over, also where nobody waits for it any more: what hangs, hangs once.
+        let busy = busy.lock_owned().await;
+        let read = move || {
+            let result = read();
+            drop(busy);
+            result
+        };
+        actix_rt::task::spawn_blocking(read).await.ok()
+    };
+    actix_rt::time::timeout(PATIENCE, reading).await.ok().flatten()
 }
 
 impl Sources {
@@ -232,7 +246,6 @@ impl Sources {
                 model,
             },
             restarts: restarts(&self.run, uptime),
-            machine_log: self.journalctl.as_deref().and_then(journal),
         }
     }
 }
@@ -240,19 +253,46 @@ impl Sources {
 /// What the journal's last lines say, without this program's own, which has them at hand.
 fn journal(journalctl: &Path) -> Option<Vec<MachineLine>> {
     let mut child = Command::new(journalctl)
-        .args(["--quiet", "--no-pager", "--no-hostname", "--output=short-monotonic"])
+        .args(["--quiet", "--no-pager", "--no-hostname", "--output=short-monotonic", "--exclude-identifier=pinholed"])
         .arg(format!("--lines={JOURNAL_LINES}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .ok()?;
-    let mut bytes = Vec::new();
-    let read = child.stdout.take().map(|output| output.take(JOURNAL_MAX).read_to_end(&mut bytes));
-    // A journal of longer lines ends here, and so does its reader, whose pipe is closed.
+    let bytes = child.stdout.take().and_then(|mut output| last_bytes(&mut output, Instant::now() + JOURNAL_PATIENCE));
+    if bytes.is_none() {
+        // It may have ended by itself meanwhile.
+        let _ = child.kill();
+    }
     let ended = child.wait().ok()?;
-    read?.ok()?;
-    (ended.success() || bytes.len() as u64 == JOURNAL_MAX).then(|| journal_lines(&String::from_utf8_lossy(&bytes)))
+    bytes.filter(|_| ended.success()).map(|bytes| journal_lines(&String::from_utf8_lossy(&bytes)))
+}
+
+/// What comes out of a pipe until it is closed, as much of its end as is wanted in whole lines; `None` if it is still open at
+/// `deadline`.
+fn last_bytes(pipe: &mut (impl Read + AsFd), deadline: Instant) -> Option<Vec<u8>> {
+    let (mut bytes, mut chunk) = (Vec::new(), [0; 8192]);
+    loop {
+        let left = deadline.checked_duration_since(Instant::now())?;
+        let mut event = libc::pollfd { fd: pipe.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one pollfd, which is there until the call returns.
+        match unsafe { libc::poll(&raw mut event, 1, left.as_millis() as libc::c_int + 1) } {
+            0 => return None,
+            1.. => {}
+            _ => continue,
+        }
+        match pipe.read(&mut chunk) {
+            Ok(0) => return Some(bytes),
+            Ok(length) => bytes.extend_from_slice(&chunk[..length]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+        if let Some(over) = bytes.len().checked_sub(JOURNAL_MAX).filter(|over| *over > 0) {
+            let line = bytes[over..].iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| over + at + 1);
+            bytes.drain(..line);
+        }
+    }
 }
 
 /// `[    5.123456] systemd[1]: Started …`, one a line; what follows in further lines belongs to the line before.
@@ -273,11 +313,22 @@ fn journal_lines(text: &str) -> Vec<MachineLine> {
             (None, None) => continue,
         };
         if !ours {
-            let text = said.chars().filter(|c| !c.is_control()).take(LINE_MAX).collect();
+            let text = without_secret(said).chars().filter(|c| !c.is_control()).take(LINE_MAX).collect();
             lines.push(MachineLine { monotonic_s, text });
         }
     }
     lines
+}
+
+/// `wpa_supplicant` quotes what it does not understand of a person's own file, which may be a passphrase without its quotation
+/// marks. What it says of a network begins with the interface's name, and quotes no more than the network's.
+fn without_secret(said: &str) -> &str {
+    let Some((_, message)) = said.strip_prefix("wpa_supplicant[").and_then(|rest| rest.split_once("]: ")) else {
+        return said;
+    };
+    let of_an_interface = message.split_once(": ").is_some_and(|(name, _)| !name.contains(char::is_whitespace));
+    let quoted = said.len() - message.len() + message.find(['\'', '"']).unwrap_or(message.len());
+    if of_an_interface { said } else { &said[..quoted] }
 }
 
 /// A small file as text without what surrounds it.

@@ -237,23 +237,54 @@ fn apply_leniently(config: &mut Config, bytes: &[u8]) -> Vec<Problem> {
                 continue;
             }
         };
-        // Copied from the documentation into a file that has the section already: the person's values hold, above what
-        // was there or below it.
+        // Pasted into a file that has the section already: a person's values hold, be they above what was there or below.
         let name = section.split(|byte| b":\n".contains(byte)).next().unwrap_or_default().trim_ascii();
         if let Some((_, first)) = seen.iter().find(|(other, _)| *other == name) {
             let name = String::from_utf8_lossy(name);
             let reason = format!("{name} is there twice, first on line {first}: keep one of them");
             problems.push(Problem { at: Some((lines_before + 1, 1)), reason });
-            let mut alone = before.clone();
-            if apply_sections(&mut alone, &text).is_empty() && alone == before {
-                continue;
-            }
-        } else if section.contains(&b':') {
+            problems.extend(apply_changes(config, &before, &text));
+            continue;
+        }
+        if section.contains(&b':') {
             seen.push((name, lines_before + 1));
         }
         problems.extend(apply_sections(config, &text));
     }
     problems
+}
+
+/// Applies a section that is there for the second time: only what it says otherwise than it would be without the file. (The
+/// card's file says all there is.)
+fn apply_changes(config: &mut Config, before: &Config, text: &str) -> Vec<Problem> {
+    let problems = apply_sections(&mut before.clone(), text);
+    if problems.is_empty()
+        && let Ok(section) = serde_yaml::from_str(text)
+    {
+        for value in single_values(section) {
+            let mut alone = before.clone();
+            // No mistake is in a part of what has none.
+            if let Ok(text) = serde_yaml::to_string(&value)
+                && apply_sections(&mut alone, &text).is_empty()
+                && alone != *before
+            {
+                apply_sections(config, &text);
+            }
+        }
+    }
+    problems
+}
+
+/// For each value in mappings of mappings a document of its own: `{a: {b: 1, c: 2}}` gives `{a: {b: 1}}` and `{a: {c: 2}}`.
+fn single_values(value: serde_yaml::Value) -> Vec<serde_yaml::Value> {
+    let serde_yaml::Value::Mapping(mapping) = value else { return vec![value] };
+    let mut all = Vec::new();
+    for (key, value) in mapping {
+        for value in single_values(value) {
+            all.push(serde_yaml::Value::Mapping([(key.clone(), value)].into_iter().collect()));
+        }
+    }
+    all
 }
 
 /// There are six sections; a file with many more pieces is something else, and not worth the time to read them all.

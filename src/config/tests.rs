@@ -313,6 +313,10 @@ fn a_section_pasted_into_the_cards_file_holds_though_it_is_there_twice() {
             [format!("FILE:{line}:1: system is there twice, first on line {first}: keep one of them")]
         );
     }
+    // Also where the card's own section was edited.
+    let (config, problems) = load_user(format!("{pasted}{}", card.replace("hostname: \"\"", "hostname: garden")));
+    assert_eq!((config.system.hostname.as_str(), config.system.wifi.ssid.as_bytes()), ("garden", &b"home"[..]));
+    assert_eq!((config.system.wifi.passphrase.reveal(), problems.len()), ("geheim1234", 1), "{problems:?}");
     // Where both say something, the later of the two holds, as of any two settings.
     let (config, problems) = load_user("camera: {frame_rate: 5}\ncamera: {id: x}\ncamera: {frame_rate: 7}\n");
     assert_eq!((config.camera.frame_rate.get(), &*config.camera.id, problems.len()), (7.0, "x", 2), "{problems:?}");

@@ -126,26 +126,51 @@ fn the_journals_lines_without_our_own() {
 }
 
 #[test]
+fn what_wpa_supplicant_quotes_of_a_file_is_not_shown() {
+    for said in [
+        "Line 4: Invalid PSK 'geheim1234'.",
+        "Line 4: failed to parse psk 'geheim1234'.",
+        "Line 4: Invalid passphrase length 6 (expected: 8..63) '\"geheim\"'.",
+        "Line 4: Invalid configuration line 'psk=\"geheim99\"'.",
+        "Line 2: unknown global field 'geheim=x'.",
+        "Invalid line \"geheim\"",
+    ] {
+        let lines = journal_lines(&format!("[ 1.0] wpa_supplicant[3]: {said}\n"));
+        assert!(!lines[0].text.contains("geheim") && lines[0].text.contains("ine"), "{lines:?}");
+    }
+    let event =
+        "wpa_supplicant[3]: wlan0: CTRL-EVENT-SSID-TEMP-DISABLED id=0 ssid=\"home\" auth_failures=1 reason=WRONG_KEY";
+    assert_eq!(journal_lines(&format!("[ 1.0] {event}\n"))[0].text, event);
+}
+
+#[test]
 fn a_journal_that_cannot_be_read_is_none() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("journalctl");
     assert_eq!(journal(&program), None, "it is not there");
-    for (script, expected) in
-        [("exit 1", None), ("echo '[ 1.0] kernel: here'", Some(1)), ("exec yes '[ 1.0] a: b'", Some(10923))]
-    {
+    let whole = JOURNAL_MAX / "[ 1.0] a: b\n".len();
+    for (script, expected) in [
+        ("exit 1", None),
+        ("echo '[ 1.0] kernel: here'", Some(1)),
+        // Of too many the last.
+        ("yes '[ 1.0] a: b' | head -n 50000; echo '[ 2.0] end: here'", Some(whole)),
+        ("exec yes '[ 1.0] a: b'", None),
+        ("echo '[ 1.0] kernel: here'; exec sleep 60", None),
+    ] {
         std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         // Another test's child may have the file open for writing for a moment.
-        let lines = loop {
-            match Command::new(&program).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
-                Ok(mut child) => {
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    break journal(&program);
-                }
-                Err(_) => std::thread::yield_now(),
-            }
-        };
-        assert_eq!(lines.map(|lines| lines.len()), expected, "{script}");
+        while let Err(error) = Command::new(&program).arg("--version").stdout(Stdio::null()).spawn().map(|mut child| {
+            let _ = child.kill();
+            let _ = child.wait();
+        }) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ExecutableFileBusy, "{error}");
+            std::thread::yield_now();
+        }
+        let lines = journal(&program);
+        assert_eq!(lines.as_ref().map(Vec::len), expected, "{script}");
+        if expected == Some(whole) {
+            assert_eq!(lines.unwrap().pop().unwrap().text, "end: here");
+        }
     }
 }

@@ -13,16 +13,17 @@ use crate::logging::{self, Line};
 
 /// The document's fields are described in `docs/http.md`.
 pub async fn diagnostics(context: web::Data<Context>) -> HttpResponse {
-    let report = context.diagnostics.report().await;
+    let (report, journal) = futures::future::join(context.diagnostics.report(), context.diagnostics.journal()).await;
     let mut document = match report {
         Some(report) => json!(report),
         // A driver keeps everybody waiting; the log may tell more.
-        None => json!({ "program": {}, "machine": null, "restarts": null, "machine_log": null }),
+        None => json!({ "program": {}, "machine": null, "restarts": null }),
     };
     document["time"] = json!(unix(SystemTime::now()));
     document["monotonic_s"] = json!(seconds(MonotonicTime::now().since(MonotonicTime::from_nanos(0))));
     document["program"]["version"] = json!(env!("CARGO_PKG_VERSION"));
     document["program"]["uptime_s"] = json!(seconds(context.shared.health.uptime()));
+    document["machine_log"] = json!(journal);
     document["log"] = logging::recent().iter().map(line).collect();
     HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(document)
 }
