@@ -258,12 +258,13 @@ fn stop_and_open_again_leaves_nothing_behind() {
     for i in 0..20 {
         run(if i % 2 == 0 { HD } else { VGA }, 3);
     }
-    // A thread that has been joined may be listed a moment longer.
+    // A thread that has been joined may be listed a moment longer: now, and when it was counted first.
+    let grown = || descriptors() > before.0 || threads() > before.1;
     let deadline = Instant::now() + Duration::from_secs(5);
-    while (descriptors(), threads()) != before && Instant::now() < deadline {
+    while grown() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert_eq!((descriptors(), threads()), before);
+    assert!(!grown(), "{:?}, before {before:?}", (descriptors(), threads()));
 }
 
 #[test]
