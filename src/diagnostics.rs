@@ -2,29 +2,24 @@
 //!
 //! Read when somebody asks, and not in between. The files are a few bytes each, from registers and memory; but what
 //! stands behind them is drivers (the firmware of a Pi may be given a second to answer, by its kernel), and the thread
-//! that serves viewers must not wait for one: the reading is done on another, by one request at a time.
+//! that serves viewers must not wait for one: the reading is done on another, by one request at a time. The journal, which
+//! only the appliance gives away, is read by a process of its own.
 
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
+use tokio::process::Command;
 use tokio::sync::Mutex;
 
 /// How long a request waits for the machine's answers before it goes without.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// None of the files has more.
 const FILE_MAX: u64 = 4096;
-/// Lines of the journal that are asked for.
-const JOURNAL_LINES: u32 = 200;
-/// They are shorter in all, or else the first are left out.
-const JOURNAL_MAX: usize = 128 * 1024;
-/// How long its reader may take.
-const JOURNAL_PATIENCE: Duration = Duration::from_secs(2);
-/// Characters of one of them.
+/// Characters of a line of the journal.
 const LINE_MAX: usize = 500;
 
 /// Where the answers are.
@@ -186,44 +181,51 @@ const THROTTLING: [&str; 4] = ["under-voltage", "frequency capped", "throttled",
 #[derive(Debug)]
 pub struct Reader {
     sources: Sources,
-    machine: Arc<Mutex<()>>,
-    journal: Arc<Mutex<()>>,
+    busy: Arc<Mutex<()>>,
+    journal_busy: Mutex<()>,
 }
 
 impl Reader {
     /// One that asks there.
     pub fn new(sources: Sources) -> Self {
-        Self { sources, machine: Arc::default(), journal: Arc::default() }
+        Self { sources, busy: Arc::default(), journal_busy: Mutex::default() }
     }
 
     /// The report; `None` where a driver keeps it waiting.
     pub async fn report(&self) -> Option<Report> {
         let sources = self.sources.clone();
-        away(&self.machine, move || sources.report()).await
+        let busy = Arc::clone(&self.busy);
+        let reading = async {
+            // Held until the reading is over, also where nobody waits for it any more: what hangs, hangs once.
+            let busy = busy.lock_owned().await;
+            let read = move || {
+                let report = sources.report();
+                drop(busy);
+                report
+            };
+            actix_rt::task::spawn_blocking(read).await.ok()
+        };
+        actix_rt::time::timeout(PATIENCE, reading).await.ok().flatten()
     }
 
     /// The last lines of the machine's journal but this program's, oldest first; `None` where there is none for the network,
     /// or it cannot be read.
     pub async fn journal(&self) -> Option<Vec<MachineLine>> {
-        let journalctl = self.sources.journalctl.clone()?;
-        away(&self.journal, move || journal(&journalctl)).await?
-    }
-}
-
-/// Reads on another thread; `None` where that takes too long.
-async fn away<T: Send + 'static>(busy: &Arc<Mutex<()>>, read: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let busy = Arc::clone(busy);
-    let reading = async {
-        // Held until the reading is over, also where nobody waits for it any more: what hangs, hangs once.
-        let busy = busy.lock_owned().await;
-        let read = move || {
-            let result = read();
-            drop(busy);
-            result
+        let journalctl = self.sources.journalctl.as_deref()?;
+        let reading = async {
+            let _busy = self.journal_busy.lock().await;
+            let output = Command::new(journalctl)
+                .args(["--quiet", "--no-pager", "--no-hostname", "--output=short-monotonic", "--lines=200"])
+                // It has its own at hand.
+                .arg("--exclude-identifier=pinholed")
+                .stdin(Stdio::null())
+                .kill_on_drop(true)
+                .output();
+            output.await.ok().filter(|output| output.status.success())
         };
-        actix_rt::task::spawn_blocking(read).await.ok()
-    };
-    actix_rt::time::timeout(PATIENCE, reading).await.ok().flatten()
+        let output = actix_rt::time::timeout(PATIENCE, reading).await.ok().flatten()?;
+        Some(journal_lines(&String::from_utf8_lossy(&output.stdout)))
+    }
 }
 
 impl Sources {
@@ -250,85 +252,23 @@ impl Sources {
     }
 }
 
-/// What the journal's last lines say, without this program's own, which has them at hand.
-fn journal(journalctl: &Path) -> Option<Vec<MachineLine>> {
-    let mut child = Command::new(journalctl)
-        .args(["--quiet", "--no-pager", "--no-hostname", "--output=short-monotonic", "--exclude-identifier=pinholed"])
-        .arg(format!("--lines={JOURNAL_LINES}"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
-    let bytes = child.stdout.take().and_then(|mut output| last_bytes(&mut output, Instant::now() + JOURNAL_PATIENCE));
-    if bytes.is_none() {
-        // It may have ended by itself meanwhile.
-        let _ = child.kill();
-    }
-    let ended = child.wait().ok()?;
-    bytes.filter(|_| ended.success()).map(|bytes| journal_lines(&String::from_utf8_lossy(&bytes)))
-}
-
-/// What comes out of a pipe until it is closed, as much of its end as is wanted in whole lines; `None` if it is still open at
-/// `deadline`.
-fn last_bytes(pipe: &mut (impl Read + AsFd), deadline: Instant) -> Option<Vec<u8>> {
-    let (mut bytes, mut chunk) = (Vec::new(), [0; 8192]);
-    loop {
-        let left = deadline.checked_duration_since(Instant::now())?;
-        let mut event = libc::pollfd { fd: pipe.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one pollfd, which is there until the call returns.
-        match unsafe { libc::poll(&raw mut event, 1, left.as_millis() as libc::c_int + 1) } {
-            0 => return None,
-            1.. => {}
-            _ => continue,
-        }
-        match pipe.read(&mut chunk) {
-            Ok(0) => return Some(bytes),
-            Ok(length) => bytes.extend_from_slice(&chunk[..length]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => return None,
-        }
-        if let Some(over) = bytes.len().checked_sub(JOURNAL_MAX).filter(|over| *over > 0) {
-            let line = bytes[over..].iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| over + at + 1);
-            bytes.drain(..line);
-        }
-    }
-}
-
-/// `[    5.123456] systemd[1]: Started …`, one a line; what follows in further lines belongs to the line before.
+/// `[    5.123456] systemd[1]: Started …`, one a line. What an entry says in further lines, which are indented, is left out.
 fn journal_lines(text: &str) -> Vec<MachineLine> {
-    let mut lines: Vec<MachineLine> = Vec::new();
-    let mut ours = false;
-    for line in text.lines() {
-        let parsed = line.strip_prefix('[').and_then(|line| {
-            let (when, said) = line.split_once("] ")?;
-            Some((when.trim().parse().ok()?, said))
-        });
-        let (monotonic_s, said) = match (parsed, lines.last()) {
-            (Some(parsed), _) => {
-                ours = parsed.1.starts_with("pinholed[");
-                parsed
-            }
-            (None, Some(before)) => (before.monotonic_s, line.trim_start()),
-            (None, None) => continue,
-        };
-        if !ours {
-            let text = without_secret(said).chars().filter(|c| !c.is_control()).take(LINE_MAX).collect();
-            lines.push(MachineLine { monotonic_s, text });
-        }
-    }
-    lines
+    let line = |line: &str| {
+        let (when, said) = line.strip_prefix('[')?.split_once("] ")?;
+        let text = without_secret(said).chars().filter(|c| !c.is_control()).take(LINE_MAX).collect();
+        Some(MachineLine { monotonic_s: when.trim().parse().ok()?, text })
+    };
+    text.lines().filter_map(line).collect()
 }
 
 /// `wpa_supplicant` quotes what it does not understand of a person's own file, which may be a passphrase without its quotation
-/// marks. What it says of a network begins with the interface's name, and quotes no more than the network's.
+/// marks. What it says of the network begins with the interface's name (the kernel's, `wlan0`).
 fn without_secret(said: &str) -> &str {
-    let Some((_, message)) = said.strip_prefix("wpa_supplicant[").and_then(|rest| rest.split_once("]: ")) else {
-        return said;
-    };
-    let of_an_interface = message.split_once(": ").is_some_and(|(name, _)| !name.contains(char::is_whitespace));
-    let quoted = said.len() - message.len() + message.find(['\'', '"']).unwrap_or(message.len());
-    if of_an_interface { said } else { &said[..quoted] }
+    match said.strip_prefix("wpa_supplicant[").and_then(|rest| rest.split_once("]: ")) {
+        Some((_, message)) if !message.starts_with("wlan") => said.split(['\'', '"']).next().unwrap_or_default(),
+        _ => said,
+    }
 }
 
 /// A small file as text without what surrounds it.
