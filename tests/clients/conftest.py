@@ -27,6 +27,7 @@ WIDTH, HEIGHT, RATE = 640, 480, 30
 # What counts as full rate. The lane shares its cores with a browser and a decoder.
 RATE_FLOOR = 0.8 * RATE
 
+
 def pytest_configure(config):
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
 

@@ -32,6 +32,8 @@ FPS = 10
 SIZES = ("640x480", "320x240")
 # camera.source, and what the status then says.
 SOURCES = {"auto": "libcamera", "v4l2": "v4l2"}
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
