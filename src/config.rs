@@ -6,11 +6,13 @@
 
 mod layers;
 mod values;
+pub mod web;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use values::ControlsLayer;
+use web::{AllowedHost, AllowedOrigin, List, Prefix};
 
 pub use layers::{ConfigError, Loaded, Sources, load, load_leniently};
 pub use values::{
@@ -134,6 +136,14 @@ section! {
         max_viewers: Count<1, 1000> = Count::new(200),
         /// A viewer that takes nothing for this long is dropped.
         write_timeout: Interval<500, 600_000> = Interval::from_secs(10),
+        /// Names the camera may be asked by, beside its own and those of home networks.
+        allowed_hosts: List<AllowedHost> = List::default(),
+        /// Proxies that are believed what they say of whom they ask for (`X-Forwarded-…`).
+        trusted_proxies: List<Prefix> = List::default(),
+        /// Origins whose pages may read stream and snapshot; others can only show them.
+        allow_origins: List<AllowedOrigin> = List::default(),
+        /// Origins whose pages may show the page in a frame, beside its own.
+        frame_ancestors: List<AllowedOrigin> = List::default(),
     }
 }
 

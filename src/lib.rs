@@ -6,7 +6,7 @@
 //!  camera ──▶ capture ──▶ encoder ──▶ hub ──▶ viewers ──▶ sockets
 //! ```
 //!
-//! * [`config`]: what can be set, defaults, layers.
+//! * [`config`]: what can be set, defaults, layers. [`authority`]: hosts and origins.
 //! * [`camera`]: sources of frames; each lends buffers of [`frame::RawFrame`].
 //! * [`encoder`]: frames to JPEG, by the hardware or in software; [`jpeg`] checks what cameras encoded themselves;
 //!   [`load`] keeps the software encoder from taking all of the processor.
@@ -24,6 +24,7 @@
 
 pub mod app;
 pub mod args;
+pub mod authority;
 pub mod cadence;
 pub mod camera;
 pub mod capture;

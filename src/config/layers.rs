@@ -531,8 +531,10 @@ fn set(config: &mut Config, argument: &str) -> Result<(), ConfigError> {
         return Err(failed(format!("{key} needs a value")));
     }
     let Some(as_yaml) = apply(config, &nested(key, value)).pop() else { return Ok(()) };
-    // A key that takes no text complains of the type; what the value itself has wrong is then in the other message.
-    let problem = if as_text.reason.contains("invalid type") { as_yaml } else { as_text };
+    // A key that takes no text complains of the type; what the value itself has wrong is then in the other message. Nor is a
+    // list meant as text.
+    let is_list = value.trim_start().starts_with(['[', '{']);
+    let problem = if is_list || as_text.reason.contains("invalid type") { as_yaml } else { as_text };
     Err(failed(problem.reason))
 }
 

@@ -426,3 +426,35 @@ mod properties {
         }
     }
 }
+
+#[test]
+fn who_may_ask_is_set_one_by_one_or_as_a_list() {
+    for (set, shown) in [
+        ("http.allowed_hosts=*", "allowed_hosts:\n  - '*'\n"),
+        ("http.allowed_hosts=Cam.example.com", "allowed_hosts:\n  - cam.example.com\n"),
+        ("http.allowed_hosts=[cam.example.com, \"*.home.example\"]", "  - cam.example.com\n  - '*.home.example'\n"),
+        ("http.trusted_proxies=127.0.0.1", "trusted_proxies:\n  - 127.0.0.1\n"),
+        ("http.trusted_proxies=[\"::1\", 10.0.0.0/8]", "  - ::1\n  - 10.0.0.0/8\n"),
+        ("http.trusted_proxies=[fd00::/8, 10.0.0.0/8]", "  - fd00::/8\n"),
+        ("http.allow_origins=[\"http://mainsail.local/\", \"*\"]", "  - http://mainsail.local\n  - '*'\n"),
+        ("http.frame_ancestors=https://ha.example:8123", "  - https://ha.example:8123\n"),
+    ] {
+        let config = load_set(&[set]).unwrap();
+        let yaml = config.to_yaml().replace("\n    ", "\n  ").replace("  allowed_hosts", "allowed_hosts");
+        let yaml = yaml.replace("  trusted_proxies", "trusted_proxies");
+        assert!(yaml.contains(shown), "{set}: {yaml}");
+        assert_eq!(load_text(config.to_yaml()).unwrap(), config);
+    }
+    for (set, words) in [
+        ("http.trusted_proxies=[10.0.0.0/8, nginx]", "http.trusted_proxies[1] must be an address or a prefix"),
+        ("http.trusted_proxies=localhost", "http.trusted_proxies must be an address or a prefix"),
+        ("http.allowed_hosts=http://cam", "http.allowed_hosts must be a host name such as"),
+        ("http.allow_origins=[mainsail.local]", "http.allow_origins[0] must be an origin such as http://"),
+        ("http.frame_ancestors={a: b}", "expected a list such as"),
+    ] {
+        let error = load_set(&[set]).unwrap_err();
+        assert!(error.contains(words), "{set}: {error}");
+    }
+    let error = load_text("http:\n  trusted_proxies:\n    - 10.0.0.0/8\n    - nginx\n").unwrap_err();
+    assert!(error.starts_with("FILE:4:7: http.trusted_proxies[1] must be"), "{error}");
+}

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::web::{AllowedHost, AllowedOrigin, Prefix};
 use crate::frame::Size;
 
 /// A whole number from `MIN` to `MAX`.
@@ -259,6 +260,9 @@ text_value! {
     Ssid, Ssid::check, |value: &Ssid| value.0.clone();
     Secret, Secret::check, |value: &Secret| if value.0.is_empty() { "" } else { Secret::HIDDEN };
     WifiCountry, WifiCountry::check, |value: &WifiCountry| value.0.clone();
+    AllowedHost, AllowedHost::check, |value: &AllowedHost| value.to_string();
+    Prefix, Prefix::check, |value: &Prefix| value.to_string();
+    AllowedOrigin, AllowedOrigin::check, |value: &AllowedOrigin| value.to_string();
 }
 
 /// Where to listen: an IP address and a port.
