@@ -23,7 +23,7 @@ FOLDER = ROOT / "target" / "device"
 SIZE, FPS = "320x240", 4
 SETTINGS = f"camera:\n  source: test-pattern\n  resolution: {SIZE}\n  frame_rate: {FPS}\n"
 # Where the partition with pinhole.yaml begins.
-AUTOBOOT = 2048 * 512
+PINHOLE = 2048 * 512
 # The machine's clock counts its instructions, 500 millions a second, which is near to a Pi Zero's. By the host's clock a
 # busy host would make it miss its own timers (QEMU's system timer never fires if it is set too late) and its watchdogs.
 CLOCK = ("-icount", "shift=1,align=off,sleep=on")
@@ -46,7 +46,7 @@ class Appliance(usb.Machine):
         """pinhole.yaml, as a person writes it who has the card in a computer."""
         assert not self.qemu, "the card is in the Pi"
         data = text.encode() if isinstance(text, str) else text
-        subprocess.run(["mcopy", "-o", "-i", f"{self.card}@@{AUTOBOOT}", "-", "::pinhole.yaml"], input=data, check=True)
+        subprocess.run(["mcopy", "-o", "-i", f"{self.card}@@{PINHOLE}", "-", "::pinhole.yaml"], input=data, check=True)
 
     def power_on(self, camera: bool = False):
         assert not self.qemu

@@ -3,8 +3,6 @@
 # pinhole-zero-VERSION.img.xz, and beside it its block map (.bmap) and checksum (.sha256).
 set -euo pipefail
 
-die() { printf 'post-image: %s\n' "$*" >&2; exit 1; }
-
 images=$1
 board=$(realpath -- "$(dirname -- "${BASH_SOURCE[0]}")")
 repository=$(realpath -- "$board/../../..")
@@ -18,13 +16,15 @@ name=pinhole-zero-$version
 
 folder=$images/card
 rm -rf -- "$folder"
-mkdir -p "$folder"/{autoboot,boot/overlays}
-cp "$images/rpi-firmware/bootcode.bin" "$board/autoboot.txt" "$repository/config/pinhole.yaml" "$folder/autoboot"
-[[ $(stat -c %s "$board/autoboot.txt") -le 512 ]] || die "autoboot.txt is longer than the firmware reads"
+mkdir -p "$folder"/{pinhole,boot/overlays}
+cp "$images/rpi-firmware/bootcode.bin" "$repository/config/pinhole.yaml" "$folder/pinhole"
 cp "$images"/rpi-firmware/{start,start_x}.elf "$images"/rpi-firmware/{fixup,fixup_x}.dat \
-	"$images"/rpi-firmware/{config,cmdline}.txt "$images/zImage" "$images"/*rpi-zero*.dtb "$folder/boot"
-# Those that config.txt names, those the firmware loads for cameras that it finds, and those a person may ask for.
-for overlay in ov5647 imx219 imx477 imx708 dwc2 ramoops disable-bt miniuart-bt; do
+	"$images"/rpi-firmware/{config,cmdline}.txt "$images/zImage" "$images"/bcm2708-rpi-*.dtb "$folder/boot"
+# Those that config.txt names, those a person may ask for, and all cameras that libcamera has tuning for (its
+# src/ipa/rpi/vc4/data) and the firmware an overlay: it loads that of one it finds. imx500 is there to be named: libcamera
+# does not know it (src/camera/sensors.rs).
+for overlay in dwc2 ramoops disable-bt miniuart-bt ov5647 ov64a40 ov7251 ov9281 \
+	imx219 imx283 imx290 imx296 imx327 imx335 imx378 imx415 imx462 imx477 imx500 imx519 imx708; do
 	cp "$images/rpi-firmware/overlays/$overlay.dtbo" "$folder/boot/overlays"
 done
 cp "$images/rpi-firmware/overlays/overlay_map.dtb" "$folder/boot/overlays"
