@@ -8,11 +8,14 @@ include $(sort $(wildcard $(BR2_EXTERNAL_PINHOLE_PATH)/package/*/*.mk))
 
 # The kernel's final configuration has every option the fragments ask for. Kconfig drops what it does not know, or what
 # depends on something else, without a word. (Of trim.fragment nothing is asked.) Checked before it is built, and again with
-# each image, however the kernel came about.
+# each image, however the kernel came about. So is what the Wi-Fi driver is told not to do.
 ifeq ($(BR2_LINUX_KERNEL),y)
 define PINHOLE_LINUX_CHECK_CONFIG
 	$(BR2_EXTERNAL_PINHOLE_PATH)/board/pinhole/check-kernel-config \
 		$(LINUX_DIR)/.config $(filter-out %/trim.fragment,$(LINUX_KCONFIG_FRAGMENT_FILES))
+	$(BR2_EXTERNAL_PINHOLE_PATH)/board/pinhole/check-wifi-features \
+		$(LINUX_DIR)/drivers/net/wireless/broadcom/brcm80211/brcmfmac/feature.h \
+		$(BR2_EXTERNAL_PINHOLE_PATH)/board/pinhole/rootfs-overlay/usr/lib/modprobe.d/brcmfmac.conf
 endef
 LINUX_PRE_BUILD_HOOKS += PINHOLE_LINUX_CHECK_CONFIG
 TARGET_FINALIZE_HOOKS += PINHOLE_LINUX_CHECK_CONFIG
