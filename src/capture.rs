@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::cadence::Cadence;
 use crate::camera::control::{self, Control};
-use crate::camera::{BufferIndex, Camera, CameraInfo, Opener};
+use crate::camera::{BufferIndex, Camera, CameraInfo, Opener, rate};
 use crate::config::{self, Config, Orientation};
 use crate::encoder::turn::JpegTurner;
 use crate::encoder::v4l2_m2m::{Event, Submitted};
@@ -39,6 +39,8 @@ const WORKS_AFTER: u64 = 100;
 const DROPS_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// A descriptor that is ready again and again with nothing to be had for it is looked at this seldom.
 const STORM_PAUSE: Duration = Duration::from_millis(1);
+/// Cameras this slow are encoded also while nobody watches.
+const SLOW_PERIOD: Duration = Duration::from_secs(2);
 /// Placeholders come at this pace: often enough for clients that give up on silence, rare enough to cost nothing.
 const PLACEHOLDER_PERIOD: Duration = Duration::from_secs(1);
 /// Pauses between attempts to open the camera.
@@ -113,6 +115,12 @@ impl Shared {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// From one frame of the camera's to the next.
+    pub fn frame_period(&self) -> Duration {
+        let pipeline = self.pipeline.lock().unwrap_or_else(PoisonError::into_inner);
+        pipeline.as_ref().map_or(Duration::ZERO, |pipeline| pipeline.camera.frame_rate.period())
+    }
+
     fn set_pipeline(&self, pipeline: Option<Pipeline>) {
         *self.pipeline.lock().unwrap_or_else(PoisonError::into_inner) = pipeline;
     }
@@ -175,6 +183,8 @@ struct Open {
     last_good: Instant,
     /// Why frames since then were not good.
     last_error: Option<String>,
+    /// In force when the controls were last looked at.
+    exposure: Duration,
     errored_frames: u64,
     /// For a camera with a rate of its own: which frames to take.
     cadence: Option<Cadence>,
@@ -324,7 +334,7 @@ impl<'a> Capture<'a> {
             (_, false, None) => Some("encoder"),
         };
         let description = format!(
-            "camera {} ({}): {} {} at {} fps, encoder {} ({})",
+            "camera {} ({}): {} {} at {}, encoder {} ({})",
             info.id,
             info.model,
             info.size,
@@ -352,7 +362,8 @@ impl<'a> Capture<'a> {
             overlay: overlay.is_some(),
             notes,
         }));
-        let cadence = (!camera.info().paced).then(|| Cadence::new(self.settings.frame_rate.get()));
+        let exposure = camera.controls().map_or(Duration::ZERO, |controls| rate::exposure(&controls));
+        let cadence = camera.info().frame_rate.thinned_to().map(Cadence::new);
         Ok(Open {
             load: self.load(&choice),
             choice,
@@ -361,6 +372,7 @@ impl<'a> Capture<'a> {
             turner,
             last_good: Instant::now(),
             last_error: None,
+            exposure,
             errored_frames: 0,
             cadence,
             frames: 0,
@@ -405,9 +417,9 @@ impl<'a> Capture<'a> {
     /// Frame after frame, until something ends it.
     fn stream(&mut self, open: &mut Open) -> End {
         let idle_after = self.config.idle_after.get();
-        // At the lowest frame rates silence between two frames is no stall.
-        let period = Duration::from_secs_f64(1.0 / self.settings.frame_rate.get());
-        let stall_timeout = self.config.stall_timeout.get().max(3 * period);
+        let period = open.camera.info().frame_rate.period();
+        // Encoding so few costs nothing, and waiting for one is long.
+        let is_slow = period >= SLOW_PERIOD && self.config.idle == config::Idle::SkipEncode;
         while !self.shared.hub.is_closed() {
             self.shared.health.round();
             if let Some(end) = self.obey(Some(open)) {
@@ -417,7 +429,7 @@ impl<'a> Capture<'a> {
                 log::info!("the hardware encoder is tried again");
                 return End::Reopen;
             }
-            let wanted = self.config.idle == config::Idle::Run || self.shared.hub.is_wanted(idle_after);
+            let wanted = self.config.idle == config::Idle::Run || is_slow || self.shared.hub.is_wanted(idle_after);
             let at_rest = !wanted && !open.choice.is_busy();
             // Not before its first frame: a camera that was opened but delivers nothing is not well.
             if at_rest && self.config.idle == config::Idle::Stop && (open.frames > 0 || self.opener.is_synthetic()) {
@@ -446,6 +458,7 @@ impl<'a> Capture<'a> {
             if let Some(end) = self.limit_size(open) {
                 return end;
             }
+            let stall_timeout = rate::stall_timeout(self.config.stall_timeout.get(), period, open.exposure);
             if open.last_good.elapsed() > stall_timeout {
                 let seconds = stall_timeout.as_secs_f32();
                 let reason = match open.last_error.take() {
@@ -933,5 +946,7 @@ fn set_controls(open: &mut Open, values: &Map<String, Json>) -> Result<Vec<Contr
     // Modes have lower numbers than what they govern (auto exposure, then exposure), with V4L2 and with libcamera.
     checked.sort_by_key(|(control, _)| control.id);
     open.camera.set_controls(&checked).map_err(|error| ChangeError::Failed(error.to_string()))?;
-    controls_of(open)
+    let controls = controls_of(open)?;
+    open.exposure = rate::exposure(&controls);
+    Ok(controls)
 }

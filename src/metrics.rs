@@ -146,17 +146,38 @@ struct Window {
     count: u64,
     /// Rate of the window before.
     previous: f64,
+    last: Option<Instant>,
+    /// Rate between the last two events, where they are further apart than a window.
+    slow: f64,
 }
 
 impl Default for Window {
     fn default() -> Self {
-        Self { start: Instant::now(), count: 0, previous: 0.0 }
+        Self { start: Instant::now(), count: 0, previous: 0.0, last: None, slow: 0.0 }
     }
 }
 
 const WINDOW: Duration = Duration::from_secs(1);
 
 impl Window {
+    fn add(&mut self, n: u64, now: Instant) {
+        self.roll(now);
+        self.count += n;
+        let gap = self.last.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        self.slow = if gap >= WINDOW { n as f64 / gap.as_secs_f64() } else { 0.0 };
+    }
+
+    fn rate(&mut self, now: Instant) -> f64 {
+        self.roll(now);
+        let silence = self.last.map_or(0.0, |last| now.saturating_duration_since(last).as_secs_f64());
+        // Three times as long without one: it has ended.
+        if self.slow > 0.0 && silence * self.slow < 3.0 {
+            self.slow.min(1.0 / silence.max(1e-9))
+        } else {
+            self.previous
+        }
+    }
+
     fn roll(&mut self, now: Instant) {
         let length = now.saturating_duration_since(self.start);
         if length >= WINDOW {
@@ -174,8 +195,7 @@ impl Rated {
     pub fn add(&self, n: u64) {
         self.counter.inc_by(n);
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        window.roll(Instant::now());
-        window.count += n;
+        window.add(n, Instant::now());
     }
 
     /// Events so far.
@@ -186,8 +206,7 @@ impl Rated {
     /// Events per second, lately.
     pub fn rate(&self) -> f64 {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        window.roll(Instant::now());
-        window.previous
+        window.rate(Instant::now())
     }
 }
 
@@ -218,6 +237,19 @@ mod tests {
         }
         assert!(!text.contains("# EOF") && !text.contains("# UNIT"));
         assert!(metrics.open_metrics("idle").ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn one_event_in_twenty_seconds_has_a_rate() {
+        let mut window = Window::default();
+        let start = window.start;
+        for i in 0..3 {
+            window.add(1, start + 20 * i * WINDOW);
+        }
+        for (after, expected) in [(41, 0.05), (59, 0.05), (80, 0.025), (101, 0.0)] {
+            let rate = window.rate(start + after * WINDOW);
+            assert!((rate - expected).abs() < 0.001, "{rate} after {after} s");
+        }
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Camera for Faulty {
                 }
                 Fault::Truncate { at } if *at == number => self.truncated = true,
                 Fault::Size { at, to } if *at == number => {
-                    let rate = self.inner.info().frame_rate;
+                    let rate = self.inner.info().frame_rate.delivered();
                     script.size = Some(to.size());
                     self.inner = Box::new(TestPattern::new(to.size(), rate, number));
                     return Ok(None);

@@ -22,7 +22,9 @@ use ::libcamera::{geometry, pixel_format, properties};
 
 use super::control::{Control, Kind, Value};
 use super::pace::Pace;
-use super::{BufferIndex, Camera, CameraError, CameraInfo, CameraSummary, choose, plausible};
+use super::rate::Rate;
+use super::stamp::Stamps;
+use super::{BufferIndex, Camera, CameraError, CameraInfo, CameraSummary, choose};
 pub use super::{Orientation, StreamRequest};
 use crate::frame::{MonotonicTime, PixelFormat, Plane, PlaneMut, RawFrame, RawFrameMut, Size};
 use crate::v4l2;
@@ -167,6 +169,7 @@ pub struct LibcameraSource {
     stream: Stream,
     disconnected: Arc<AtomicBool>,
     info: CameraInfo,
+    stamps: Stamps,
     errored_frames: u64,
     startup_frames: u32,
     /// For a camera that is only as slow as it is asked: its beat. A request is queued when the next frame is due, not
@@ -193,6 +196,8 @@ struct Slot {
     bytes_used: [usize; 3],
     sequence: u64,
     captured_at: MonotonicTime,
+    /// When it last came home: what it holds next is not older.
+    taken_at: MonotonicTime,
 }
 
 /// Where a plane lies.
@@ -277,7 +282,11 @@ impl LibcameraSource {
             drop(disconnected_sender.try_send(Event::Disconnected));
         });
 
-        let controls = frame_duration(&active, request.frame_rate);
+        let duration = frame_duration(&active, request.frame_rate);
+        // Its virtual cameras ignore FrameDurationLimits and are paced here.
+        let granted =
+            if virtual_pipeline { Some(request.frame_rate) } else { duration.as_ref().map(|(_, rate)| *rate) };
+        let frame_rate = Rate::new(request.frame_rate, granted);
         let info = CameraInfo {
             source: "libcamera",
             id,
@@ -285,9 +294,8 @@ impl LibcameraSource {
             pixel_format,
             size,
             stride,
-            frame_rate: request.frame_rate,
+            frame_rate,
             buffer_count: slots.len(),
-            paced: controls.is_some() || virtual_pipeline,
             dma_buf_offsets: common_offsets(&slots),
             turns,
             limited_range: pixel_format != PixelFormat::Mjpeg && matches!(range, Some(Range::Limited)),
@@ -295,6 +303,7 @@ impl LibcameraSource {
         let mut source = Self {
             slots,
             events,
+            stamps: Stamps::new(frame_rate.period()),
             camera: active,
             _allocator: allocator,
             _manager: manager,
@@ -311,7 +320,10 @@ impl LibcameraSource {
             next_controls: Vec::new(),
             set_values: Vec::new(),
         };
-        source.camera.start(controls.as_deref()).map_err(failed(&source.info.id, "Camera::start"))?;
+        source
+            .camera
+            .start(duration.as_ref().map(|(controls, _)| &**controls))
+            .map_err(failed(&source.info.id, "Camera::start"))?;
         if source.pace.is_some() {
             source.spare.extend(0..source.slots.len());
         } else {
@@ -392,7 +404,9 @@ impl LibcameraSource {
             slot.bytes_used[number] = bytes;
         }
         slot.sequence = u64::from(metadata.sequence());
-        slot.captured_at = plausible(metadata.timestamp(), MonotonicTime::now());
+        let now = MonotonicTime::now();
+        slot.captured_at = self.stamps.judge(metadata.timestamp(), slot.taken_at, now);
+        slot.taken_at = now;
         if !whole {
             self.errored_frames += 1;
         }
@@ -607,6 +621,7 @@ fn make_slots(
             bytes_used: [0; 3],
             sequence: 0,
             captured_at: MonotonicTime::from_nanos(0),
+            taken_at: MonotonicTime::now(),
         });
     }
     if slots.is_empty() {
@@ -895,15 +910,23 @@ fn to_libcamera(control: &Control, value: &Value) -> Option<ControlValue> {
     })
 }
 
-/// The controls that set the frame rate, where the camera has them.
-fn frame_duration(camera: &lc::Camera<'_>, rate: f64) -> Option<::libcamera::utils::UniquePtr<ControlList>> {
-    if camera.controls().count(FrameDurationLimits::ID) == 0 || !(rate.is_finite() && rate > 0.0) {
+/// The controls that set the frame rate, where the camera has them, with the rate nearest to `rate` that its limits
+/// allow.
+fn frame_duration(camera: &lc::Camera<'_>, rate: f64) -> Option<(::libcamera::utils::UniquePtr<ControlList>, f64)> {
+    let (_, info) = camera.controls().into_iter().find(|(id, _)| *id == FrameDurationLimits::ID)?;
+    if !(rate.is_finite() && rate > 0.0) {
         return None;
     }
+    let limit = |value: &ControlValue| match value {
+        ControlValue::Int64(values) => values.first().copied().filter(|micros| *micros > 0),
+        _ => None,
+    };
     let micros = (1_000_000.0 / rate).round() as i64;
+    let (least, most) = (limit(&info.min()).unwrap_or(1), limit(&info.max()).unwrap_or(i64::MAX));
+    let micros = micros.min(most).max(least);
     let mut controls = ControlList::new();
     controls.set(FrameDurationLimits([micros, micros])).ok()?;
-    Some(controls)
+    Some((controls, 1_000_000.0 / micros as f64))
 }
 
 /// A buffer's planes as `(mapping, offset, length)`, in the camera's order.

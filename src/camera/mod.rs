@@ -9,18 +9,21 @@ use std::time::{Duration, Instant};
 
 use crate::config;
 pub use crate::config::Orientation;
-use crate::frame::{MonotonicTime, PixelFormat, RawFrame, RawFrameMut, Size};
+use crate::frame::{PixelFormat, RawFrame, RawFrameMut, Size};
 
 pub mod control;
 mod faults;
 #[cfg(feature = "libcamera")]
 pub mod libcamera;
 mod pace;
+pub mod rate;
 pub mod replay;
+mod stamp;
 pub mod test_pattern;
 pub mod v4l2;
 
 use control::{Control, Value};
+use rate::Rate;
 use replay::Replay;
 use test_pattern::TestPattern;
 
@@ -97,12 +100,10 @@ pub struct CameraInfo {
     pub size: Size,
     /// Bytes per row of the first plane; 0 for MJPEG.
     pub stride: usize,
-    /// Frames per second asked for; the camera may deliver fewer.
-    pub frame_rate: f64,
+    /// Frames per second: asked for and granted.
+    pub frame_rate: Rate,
     /// Buffers in the camera's queue.
     pub buffer_count: usize,
-    /// True if the camera keeps to `frame_rate`; false if it has a rate of its own, which the capture loop thins.
-    pub paced: bool,
     /// Where its planes lie in the dma-buf that each of its buffers is; `None` where they are something else.
     pub dma_buf_offsets: Option<[usize; 3]>,
     /// True if the camera turns the picture as it was asked to; false if that is left to others.
@@ -335,15 +336,6 @@ fn choose(summaries: &[CameraSummary], id: &str) -> Result<usize, CameraError> {
     Err(not_found(""))
 }
 
-/// A time stamp older than this comes from another clock.
-const TIMESTAMP_AGE_MAX: Duration = Duration::from_secs(10);
-
-/// The driver's time stamp, or now where it cannot be one of `CLOCK_MONOTONIC`'s.
-fn plausible(nanos: u64, now: MonotonicTime) -> MonotonicTime {
-    let stamp = MonotonicTime::from_nanos(nanos);
-    if nanos == 0 || stamp > now || now.since(stamp) > TIMESTAMP_AGE_MAX { now } else { stamp }
-}
-
 /// What a camera is asked for. A camera may deliver another size or fewer frames: [`CameraInfo`] says what it granted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamRequest {
@@ -431,14 +423,5 @@ mod tests {
             assert!(error.contains("0: \"/base/soc/i2c0mux/i2c@1/imx219@10\" (imx219)"), "{error}");
         }
         assert!(matches!(choose(&[], "x"), Err(CameraError::NoCamera)));
-    }
-
-    #[test]
-    fn replaces_implausible_time_stamps() {
-        let now = MonotonicTime::from_nanos(100_000_000_000);
-        for (nanos, kept) in [(0, false), (100_000_000_001, false), (89_999_999_999, false), (90_000_000_000, true)] {
-            let stamp = plausible(nanos, now);
-            assert_eq!(stamp, if kept { MonotonicTime::from_nanos(nanos) } else { now }, "{nanos}");
-        }
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::pace::Pace;
+use super::rate::Rate;
 use super::{BufferIndex, Camera, CameraError, CameraInfo};
 use crate::frame::{MonotonicTime, PixelFormat, Plane, RawFrame, Size};
 use crate::jpeg;
@@ -71,9 +72,8 @@ impl Replay {
                 pixel_format: PixelFormat::Mjpeg,
                 size: Size { width: 0, height: 0 },
                 stride: 0,
-                frame_rate,
+                frame_rate: Rate::exact(frame_rate),
                 buffer_count: 1,
-                paced: true,
                 dma_buf_offsets: None,
                 turns: false,
                 limited_range: false,

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use super::control::{Control, Kind, Value};
 use super::pace::Pace;
+use super::rate::Rate;
 use super::{BufferIndex, Camera, CameraError, CameraInfo};
 use crate::draw::{CHARACTER, Luma};
 use crate::frame::{MonotonicTime, PixelFormat, Plane, PlaneMut, RawFrame, RawFrameMut, Size};
@@ -51,9 +52,8 @@ impl TestPattern {
             pixel_format: PixelFormat::Yuv420,
             size,
             stride: size.width as usize,
-            frame_rate,
+            frame_rate: Rate::exact(frame_rate),
             buffer_count: 1,
-            paced: true,
             dma_buf_offsets: None,
             turns: false,
             limited_range: false,
@@ -125,7 +125,7 @@ impl TestPattern {
 
         // The bar crosses the picture in four seconds.
         let bar = (width / 16).max(2);
-        let period = (self.info.frame_rate * 4.0).max(1.0) as u64;
+        let period = (self.info.frame_rate.delivered() * 4.0).max(1.0) as u64;
         let x = (self.frame_number % period) * u64::from(width) / period;
         luma.fill(x as u32, 0, bar, height, WHITE);
 

@@ -8,9 +8,9 @@ use v4l2r::bindings::{self, V4L2_CID_HFLIP, V4L2_CID_VFLIP};
 use v4l2r::ioctl::Capabilities;
 
 use super::control::{Control, Kind, Value};
-use super::{
-    BufferIndex, Camera, CameraError, CameraInfo, CameraSummary, Orientation, StreamRequest, choose, plausible,
-};
+use super::rate::Rate;
+use super::stamp::Stamps;
+use super::{BufferIndex, Camera, CameraError, CameraInfo, CameraSummary, Orientation, StreamRequest, choose};
 use crate::frame::{MonotonicTime, PixelFormat, Plane, PlaneMut, RawFrame, RawFrameMut, Size};
 use crate::v4l2::{
     self, Dequeued, Device, Format, MemoryType, Payload, PlaneLayout, PlaneMapping, QueueType, V4l2Error, until_zero,
@@ -29,6 +29,7 @@ pub struct V4l2Source {
     queue: QueueType,
     info: CameraInfo,
     buffers: Vec<Buffer>,
+    stamps: Stamps,
     errored_frames: u64,
 }
 
@@ -38,6 +39,8 @@ struct Buffer {
     dma_buf: Option<OwnedFd>,
     /// What it holds, while it is ours.
     content: Option<Dequeued>,
+    /// When it was last taken from the queue: what it holds next is not older.
+    taken_at: MonotonicTime,
 }
 
 /// A device that is a camera.
@@ -122,7 +125,7 @@ impl V4l2Source {
             (PixelFormat::Mjpeg, _) | (_, None) => 0,
             (_, Some(plane)) => plane.bytesperline as usize,
         };
-        let granted_rate = device.set_frame_rate(queue, request.frame_rate);
+        let frame_rate = Rate::new(request.frame_rate, device.set_frame_rate(queue, request.frame_rate));
         let turns = turn(&device, request.orientation);
 
         let count = device.request_buffers(queue, MemoryType::Mmap, request.buffer_count).map_err(failed)?;
@@ -132,7 +135,7 @@ impl V4l2Source {
             // Only an encoder has a use for it, and not every driver can.
             let dma_buf = if pixel_format == PixelFormat::Mjpeg { None } else { device.export(queue, index).ok() };
             device.queue(queue, index, Payload::Empty, None).map_err(failed)?;
-            buffers.push(Buffer { mapping, dma_buf, content: None });
+            buffers.push(Buffer { mapping, dma_buf, content: None, taken_at: MonotonicTime::now() });
         }
         let exported = !buffers.is_empty() && buffers.iter().all(|buffer| buffer.dma_buf.is_some());
         let info = CameraInfo {
@@ -141,17 +144,15 @@ impl V4l2Source {
             pixel_format,
             size,
             stride,
-            frame_rate: request.frame_rate,
+            frame_rate,
             buffer_count: count,
-            // One that is faster than it was asked to be is thinned.
-            paced: granted_rate.is_some_and(|rate| rate < request.frame_rate * 1.05),
             dma_buf_offsets: exported.then(|| plane_offsets(pixel_format, stride, size)),
             turns,
             limited_range: limited_range && pixel_format != PixelFormat::Mjpeg,
             id: id.clone(),
         };
         device.stream_on(queue).map_err(failed)?;
-        Ok(Self { device, queue, info, buffers, errored_frames: 0 })
+        Ok(Self { device, queue, info, buffers, stamps: Stamps::new(frame_rate.period()), errored_frames: 0 })
     }
 
     fn sync(&self, buffer: BufferIndex, flags: u64) -> Result<(), CameraError> {
@@ -303,7 +304,9 @@ impl Camera for V4l2Source {
                     continue;
                 }
                 let stamp = done.timestamp.since(MonotonicTime::from_nanos(0)).as_nanos() as u64;
-                let timestamp = plausible(stamp, MonotonicTime::now());
+                let now = MonotonicTime::now();
+                let timestamp = self.stamps.judge(stamp, buffer.taken_at, now);
+                buffer.taken_at = now;
                 buffer.content = Some(Dequeued { timestamp, ..done });
                 return Ok(Some(BufferIndex(done.index)));
             }

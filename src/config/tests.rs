@@ -183,8 +183,8 @@ fn keys_that_need_each_other_may_stand_in_different_layers() {
 #[test]
 fn errors_name_place_value_and_remedy() {
     for (text, expected) in [
-        ("camera:\n  frame_rate: 0\n", "FILE:2:15: camera.frame_rate must be between 1 and 120, got 0"),
-        ("camera:\n  frame_rate: .nan\n", "FILE:2:15: camera.frame_rate must be between 1 and 120, got NaN"),
+        ("camera:\n  frame_rate: 0\n", "FILE:2:15: camera.frame_rate must be between 0.05 and 120, got 0"),
+        ("camera:\n  frame_rate: .nan\n", "FILE:2:15: camera.frame_rate must be between 0.05 and 120, got NaN"),
         ("camera:\n  resolution: big\n", "FILE:2:15: camera.resolution must be a size such as 1280x720, got \"big\""),
         ("camera:\n  resolution: 8x8\n", "FILE:2:15: camera.resolution must be between 16x16 and 8192x8192, got 8x8"),
         ("encoder:\n  quality: 101\n", "FILE:2:12: encoder.quality must be between 1 and 100, got 101"),
@@ -375,7 +375,7 @@ fn a_wrong_set_is_named() {
         ("=1", "--set =1: \"\" is not a key"),
         ("a..b=1", "--set a..b=1: \"a..b\" is not a key"),
         ("camera\nx.y=1", "--set camera\nx.y=1: \"camera\\nx.y\" is not a key"),
-        ("camera.frame_rate=0", "--set camera.frame_rate=0: camera.frame_rate must be between 1 and 120, got 0"),
+        ("camera.frame_rate=0", "--set camera.frame_rate=0: camera.frame_rate must be between 0.05 and 120, got 0"),
         ("camera.frame_rate=fast", "--set camera.frame_rate=fast: camera.frame_rate: invalid type: string \"fast\""),
         ("http.listen=8080", "--set http.listen=8080: http.listen must be an address and a port such as"),
         ("http.prot=8080", "--set http.prot=8080: unknown key http.prot"),

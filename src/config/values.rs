@@ -46,13 +46,16 @@ impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Count<MIN, MAX> {
     }
 }
 
-/// Frames per second, 1 to 120.
+/// Frames per second, 0.05 (one in 20 s) to 120.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FrameRate(f64);
 
 impl FrameRate {
+    const MIN: f64 = 0.05;
+    const MAX: f64 = 120.0;
+
     pub(super) const fn new(fps: f64) -> Self {
-        assert!(fps >= 1.0 && fps <= 120.0);
+        assert!(fps >= Self::MIN && fps <= Self::MAX);
         Self(fps)
     }
 
@@ -71,7 +74,7 @@ impl Serialize for FrameRate {
 
 impl<'de> Deserialize<'de> for FrameRate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        number(deserializer, "a number of frames per second", |value| between(value, 1.0, 120.0).map(Self))
+        number(deserializer, "a number of frames per second", |value| between(value, Self::MIN, Self::MAX).map(Self))
     }
 }
 

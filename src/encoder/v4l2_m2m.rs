@@ -178,7 +178,9 @@ impl M2m {
             return Err(wrong(&device, "CAPTURE", described(&jpeg), described(&capture)));
         }
         // Only a bit rate needs it.
-        let frame_rate = device.set_frame_rate(queues.output, camera.frame_rate).unwrap_or(camera.frame_rate);
+        let delivered = camera.frame_rate.delivered();
+        let granted = device.set_frame_rate(queues.output, delivered).filter(|rate| rate.is_finite() && *rate > 0.0);
+        let frame_rate = granted.unwrap_or(delivered);
         let rate = RateControl::of(&device);
 
         let mut encoder = Self {

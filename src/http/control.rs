@@ -75,7 +75,7 @@ pub async fn settings(context: web::Data<Context>, request: HttpRequest, body: w
                 document["camera"] = json!({
                     "width": pipeline.camera.size.width,
                     "height": pipeline.camera.size.height,
-                    "frame_rate": pipeline.camera.frame_rate,
+                    "frame_rate": super::status::granted(pipeline.camera.frame_rate),
                 });
             }
             document["to_keep"] = json!(format!(

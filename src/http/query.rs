@@ -36,7 +36,7 @@ impl<'a> Query<'a> {
     pub fn stream_options(&self) -> Result<StreamOptions, String> {
         let fps = match self.get("fps") {
             None | Some("") => None,
-            Some(text) => Some(number("fps", text, 0.1, 120.0)?),
+            Some(text) => Some(number("fps", text, 0.05, 120.0)?),
         };
         Ok(StreamOptions {
             fps,
@@ -90,7 +90,7 @@ mod tests {
         );
         assert!(!Query("advance_headers=0").stream_options().unwrap().advance_headers);
         assert_eq!(Query("max_age_ms=1500").max_age(), Ok(Some(Duration::from_millis(1500))));
-        for bad in ["fps=0", "fps=nan", "fps=-1", "fps=1e9", "fps=abc", "max_age_ms=-1", "max_age_ms=x"] {
+        for bad in ["fps=0", "fps=0.049", "fps=nan", "fps=-1", "fps=1e9", "fps=abc", "max_age_ms=-1", "max_age_ms=x"] {
             let query = Query(bad);
             let error = query.stream_options().err().or(query.max_age().err()).unwrap();
             assert!(error.contains("must be a number between"), "{error}");

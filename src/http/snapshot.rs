@@ -12,14 +12,16 @@ use crate::capture::Shared;
 use crate::frame::{JpegFrame, MonotonicTime};
 use crate::shutdown::Shutdown;
 
-/// Without `max_age_ms`: what a camera at the lowest frame rate can keep.
+/// Without `max_age_ms`; more where the camera's pictures are further apart.
 const DEFAULT_MAX_AGE: Duration = Duration::from_secs(1);
-/// How long a request waits for a picture.
+/// How long a request waits for a picture, besides the time from one to the next.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Answers with a frame that was captured no longer than `max_age` before now, waiting for one if need be.
 pub async fn answer(shared: &Shared, mut shutdown: Shutdown, max_age: Option<Duration>) -> HttpResponse {
-    let max_age = max_age.unwrap_or(DEFAULT_MAX_AGE);
+    // A slow camera's last picture may be the newest there is, and the next one takes its time.
+    let period = shared.frame_period();
+    let max_age = max_age.unwrap_or(DEFAULT_MAX_AGE.max(period * 5 / 4));
     let asked = MonotonicTime::now();
     let _demand = shared.hub.demand();
     let mut frames = shared.hub.subscribe();
@@ -29,7 +31,7 @@ pub async fn answer(shared: &Shared, mut shutdown: Shutdown, max_age: Option<Dur
     let frame = tokio::select! {
         frame = frames.wait_for(|frame| frame.as_ref().is_some_and(is_good)) => frame.ok().and_then(|frame| frame.clone()),
         // Better than none: at the lowest frame rates settling takes longer.
-        () = actix_rt::time::sleep(PATIENCE) => shared.hub.newest().filter(is_recent),
+        () = actix_rt::time::sleep(PATIENCE + period) => shared.hub.newest().filter(is_recent),
         () = shutdown.requested() => None,
     };
     let Some(frame) = frame else {

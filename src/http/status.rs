@@ -8,14 +8,22 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::{Context, TEXT};
+use crate::camera::rate::Rate;
 
 /// Seconds with three decimals are all that is known.
 pub(super) fn seconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
+/// Measured frames per second: one decimal will do, but not for one frame in 20 s.
 fn rate(per_second: f64) -> f64 {
-    (per_second * 10.0).round() / 10.0
+    let digits = if per_second < 1.0 { 1000.0 } else { 10.0 };
+    (per_second * digits).round() / digits
+}
+
+/// The rate a camera has granted, such as 29.97.
+pub(super) fn granted(rate: Rate) -> Option<f64> {
+    rate.granted().map(|rate| (rate * 1000.0).round() / 1000.0)
 }
 
 pub(super) fn unix(time: SystemTime) -> f64 {
@@ -53,7 +61,7 @@ fn document(context: &Context) -> Value {
             "width": pipeline.camera.size.width,
             "height": pipeline.camera.size.height,
             "stride": pipeline.camera.stride,
-            "frame_rate": pipeline.camera.frame_rate,
+            "frame_rate": granted(pipeline.camera.frame_rate),
             "buffers": pipeline.camera.buffer_count,
             "running": pipeline.running,
             "turned_by": pipeline.turned_by,

@@ -44,6 +44,11 @@ const PRESENCE_ROUND: Duration = Duration::from_secs(1);
 /// A body is asked for bytes when its client sends something, which a client of a stream has no reason to do. More often
 /// than this in a second, and it only keeps the worker busy (actix-http cannot drain requests behind a stream).
 const POLLS_MAX: u32 = 1000;
+/// A viewer that was sent nothing for this long gets its last picture once more: with [`REPEAT_ROUND`] less than 5 s, as
+/// Home Assistant gives up after 10.
+const REPEAT_AFTER: Duration = Duration::from_millis(3500);
+/// How often such viewers are looked for.
+const REPEAT_ROUND: Duration = Duration::from_secs(1);
 /// Stalled viewers are looked for at least this often.
 const STALL_ROUND: Duration = Duration::from_secs(1);
 
@@ -196,6 +201,7 @@ impl Broadcaster {
             unacknowledged: Cell::new(0),
             last_sent: Cell::new(Instant::now()),
             repeat_at: Cell::new(None),
+            kept: RefCell::default(),
             closed: Cell::new(false),
             gone: Cell::new(false),
             body_waker: RefCell::default(),
@@ -221,6 +227,8 @@ impl Broadcaster {
         let mut frames = self.shared.hub.subscribe();
         let mut last_sequence = None;
         let mut shutdown = self.shutdown.clone();
+        let mut rounds = actix_rt::time::interval(REPEAT_ROUND);
+        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.tend();
             if self.viewers.borrow().is_empty() {
@@ -248,6 +256,7 @@ impl Broadcaster {
                 }
                 () = shutdown.requested() => self.close_all(),
                 () = sleep_until(deadline) => {}
+                _ = rounds.tick() => self.refresh(),
             }
         }
     }
@@ -288,7 +297,8 @@ impl Broadcaster {
                 log::debug!("viewer {} took nothing for {:?}: dropped", viewer.admission.stats.id, self.write_timeout);
                 viewer.abort();
             } else if viewer.last_sequence.get() == 0 {
-                if let Some(frame) = newest.get().filter(|frame| frame.captured_at.elapsed() < GREETING_MAX_AGE) {
+                let is_recent = |age: Duration| age < GREETING_MAX_AGE || age < self.shared.frame_period() * 2;
+                if let Some(frame) = newest.get().filter(|frame| is_recent(frame.captured_at.elapsed())) {
                     viewer.offer(frame, now, &mut sent);
                 }
             } else if viewer.repeat_at.get().is_some_and(|at| at <= now) {
@@ -300,6 +310,20 @@ impl Broadcaster {
         }
         self.count(&sent);
         self.viewers.borrow_mut().retain(|viewer| !viewer.closed.get());
+    }
+
+    /// Shows viewers in a long silence that the stream still lives.
+    fn refresh(&self) {
+        let now = Instant::now();
+        let mut sent = Sent::default();
+        let mut newest = Newest::new(&self.shared);
+        for viewer in self.viewers.borrow().iter().filter(|viewer| viewer.is_silent(now)) {
+            let kept = viewer.kept.borrow().clone();
+            if let Some(frame) = kept.as_ref().or_else(|| newest.get()) {
+                viewer.repeat(frame, &mut sent);
+            }
+        }
+        self.count(&sent);
     }
 
     fn close_all(&self) {
@@ -394,6 +418,8 @@ struct Viewer {
     last_sent: Cell<Instant>,
     /// With `dual_final_frames`: when the last frame is sent again.
     repeat_at: Cell<Option<Instant>>,
+    /// For one whose `fps` lets newer pictures than its last into the hub before it is repeated: that last one.
+    kept: RefCell<Option<JpegFrame>>,
     closed: Cell<bool>,
     /// Closed because the connection is of no use any more.
     gone: Cell<bool>,
@@ -462,6 +488,11 @@ impl Viewer {
         matches!(SockRef::from(&self.socket).recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT), Ok(0))
     }
 
+    /// True if it is ready for more and was sent nothing for long.
+    fn is_silent(&self, now: Instant) -> bool {
+        !self.blocked.get() && now.saturating_duration_since(self.progress.get()) >= REPEAT_AFTER
+    }
+
     /// The viewer's last frame once more, if nothing newer has come.
     fn repeat(&self, frame: &JpegFrame, sent: &mut Sent) {
         if !self.closed.get() && !self.blocked.get() && self.last_sequence.get() == frame.sequence {
@@ -476,6 +507,9 @@ impl Viewer {
         self.last_sent.set(now);
         if self.options.dual_final_frames {
             self.repeat_at.set(Some(now + FINAL_AFTER));
+        }
+        if self.options.fps.is_some_and(|fps| fps * REPEAT_AFTER.as_secs_f64() < 1.5) {
+            *self.kept.borrow_mut() = Some(frame.clone());
         }
         self.start(frame);
         self.admission.stats.sent.fetch_add(1, Ordering::Relaxed);

@@ -389,7 +389,7 @@ def test_settings(own_daemon, browser):
     until("the error", lambda: "1280x720" in line_error(driver, "Resolution"))
     assert line_value(driver, "Resolution", "select") == "400x304"
     type_in(driver, "Frame rate", "500")
-    until("the error", lambda: "between 1 and 120" in line_error(driver, "Frame rate"))
+    until("the error", lambda: "between 0.05 and 120" in line_error(driver, "Frame rate"))
     until("the rate in force", lambda: line_value(driver, "Frame rate", "[type=number]") == "30")
     slide(driver, "Quality", 20)
     choose(driver, "Orientation", "rotate-90")

@@ -30,7 +30,7 @@ fn wrong_explicit_configuration_ends_with_78() {
     assert_eq!(output.status.code(), Some(78));
     assert_eq!(
         stderr(&output),
-        "pinholed: --set camera.frame_rate=0: camera.frame_rate must be between 1 and 120, got 0\n"
+        "pinholed: --set camera.frame_rate=0: camera.frame_rate must be between 0.05 and 120, got 0\n"
     );
     assert_eq!(run(&["--frobnicate"]).status.code(), Some(64));
 }

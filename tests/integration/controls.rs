@@ -173,7 +173,7 @@ fn settings_change_without_dropping_viewers() {
     assert!((0.8..1.4).contains(&seconds), "{rate} frames in {seconds}");
     for (body, status, words) in [
         (r#"{"resolution": "8x8"}"#, 422, "resolution must be between 16x16 and 8192x8192, got 8x8"),
-        (r#"{"frame_rate": 0}"#, 422, "frame_rate must be between 1 and 120, got 0"),
+        (r#"{"frame_rate": 0}"#, 422, "frame_rate must be between 0.05 and 120, got 0"),
         (r#"{"quality": 101}"#, 422, "quality must be between 1 and 100, got 101"),
         (r#"{"orientation": "sideways"}"#, 422, "orientation: unknown variant `sideways`"),
         (r#"{"size": 1}"#, 422, "unknown setting \"size\": settings are resolution, frame_rate"),

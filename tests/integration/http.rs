@@ -134,7 +134,7 @@ fn wrong_requests_get_clear_answers() {
     assert_eq!(daemon.get("/streamx").status, 404);
     let answer = daemon.get("/stream?fps=lots");
     assert_eq!(answer.status, 400);
-    assert_eq!(answer.text(), "fps must be a number between 0.1 and 120, got \"lots\"\n");
+    assert_eq!(answer.text(), "fps must be a number between 0.05 and 120, got \"lots\"\n");
     assert_eq!(daemon.get("/?action=reboot").status, 400);
 }
 

@@ -221,3 +221,23 @@ fn a_viewer_that_wants_few_frames_is_missed_when_it_goes() {
     daemon.wait_for("no viewer", |status| status["viewers"]["count"] == 0);
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
+
+#[test]
+fn a_viewer_of_few_pictures_is_shown_its_last_one_again() {
+    let daemon = Start::test_pattern().spawn();
+    let mut stream = daemon.stream("/stream?fps=0.05");
+    let first = stream.part();
+    let mut last = first.received;
+    for _ in 0..2 {
+        let part = stream.part();
+        let silence = part.received - last;
+        assert!((Duration::from_secs(2)..Duration::from_secs(6)).contains(&silence), "{silence:?}");
+        assert_eq!((part.sequence(), part.jpeg == first.jpeg), (first.sequence(), true));
+        last = part.received;
+    }
+    assert_eq!(daemon.status()["viewers"]["list"][0]["frames_sent"], 1, "a repeated picture is not a new one");
+    // Nobody else is sent anything twice.
+    let mut quick = daemon.stream("/stream");
+    let numbers: Vec<u64> = (0..150).map(|_| quick.part().sequence()).collect();
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
+}

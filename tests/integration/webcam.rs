@@ -329,3 +329,72 @@ fn cameras_are_listed() {
     assert!(text.contains("(/dev/video0), camera.source v4l2") && text.contains("MJPG"), "{text}");
     assert!(text.contains("(/dev/video3)") && text.contains("NV12"), "{text}");
 }
+
+#[test]
+fn time_stamps_of_another_clock_are_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    files(folder.path());
+    for stamp in ["constant", "-3000", "-100000000", "60000"] {
+        let daemon = mjpeg(folder.path(), &format!("cam_stamp={stamp}")).spawn();
+        let mut stream = daemon.stream("/stream");
+        // Far more than the queue holds: what was believed at first is long in the past.
+        for _ in 0..60 {
+            stream.part();
+        }
+        for target in ["/snapshot", "/snapshot?max_age_ms=0"] {
+            let answer = daemon.get(target);
+            assert_eq!(answer.status, 200, "{stamp}: {}", answer.text());
+            let age: u64 = answer.header("x-age-ms").unwrap().parse().unwrap();
+            assert!(age < 1000, "{stamp}: {age} ms");
+        }
+        assert!(stream.part().age() < Duration::from_secs(2), "{stamp}");
+        assert!(daemon.log().contains("time stamps are not of this machine's clock"), "{}", daemon.log());
+    }
+    let daemon = mjpeg(folder.path(), "").spawn();
+    for _ in 0..30 {
+        daemon.get("/snapshot?max_age_ms=0");
+    }
+    assert!(!daemon.log().contains("time stamps"), "{}", daemon.log());
+}
+
+#[test]
+fn the_granted_rate_is_reported_and_not_the_one_asked_for() {
+    for (asked, granted) in [("20", 15.0), ("120", 30.0), ("0.05", 5.0)] {
+        let daemon = raw("YUYV", "nodes=none").set(format!("camera.frame_rate={asked}")).spawn();
+        let status = daemon.wait_for("the camera", |status| status["camera"]["running"] == true);
+        assert_eq!(status["camera"]["frame_rate"], granted, "{asked}");
+        assert_eq!(status["settings"]["frame_rate"].to_string(), asked);
+    }
+    let daemon = raw("YUYV", "nodes=none;cam_fps=29.97").spawn();
+    let answer = daemon.patch("/api/v1/settings", r#"{"frame_rate": 29.5}"#, 200);
+    assert_eq!(answer["camera"]["frame_rate"], 29.97);
+    assert!(daemon.log().contains("at 29.97 fps (29.5 asked for)"), "{}", daemon.log());
+}
+
+#[test]
+fn a_camera_of_one_picture_in_seven_seconds_is_well() {
+    let daemon = raw("YUYV", "nodes=none;cam_fps=0.14")
+        .set("camera.frame_rate=0.14")
+        .set("camera.stall_timeout=1s")
+        .set("camera.idle_after=0s")
+        .set("camera.warm_up=0")
+        .spawn();
+    let status = daemon.wait_for("the camera", |status| status["camera"]["running"] == true);
+    assert_eq!(status["camera"]["frame_rate"], 0.14);
+    // Nobody watches, and still there is a picture for who comes.
+    daemon.wait_for("a picture", |status| status["frame"]["placeholder"] == false);
+    let mut stream = daemon.stream("/stream");
+    let first = stream.part();
+    assert_eq!(daemon.get("/snapshot").status, 200);
+    let mut last = first.received;
+    let mut numbers = vec![first.sequence()];
+    while *numbers.last().unwrap() < numbers[0] + 2 {
+        let part = stream.part();
+        assert!(part.received - last < Duration::from_secs(6), "{:?} of silence", part.received - last);
+        last = part.received;
+        numbers.push(part.sequence());
+    }
+    assert!(numbers.windows(2).any(|pair| pair[0] == pair[1]), "the last picture is repeated: {numbers:?}");
+    assert!(!daemon.log().contains("no picture"), "{}", daemon.log());
+    assert_eq!(daemon.status()["health"]["state"], "streaming");
+}

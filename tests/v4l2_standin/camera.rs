@@ -189,7 +189,7 @@ cases! {
         assert_eq!(device.set(sys::CID_BRIGHTNESS, 1000), Ok(64));
         assert_eq!(device.set(sys::CID_EXPOSURE_AUTO, 2), Err(libc::EINVAL));
         assert_eq!(device.set(sys::CID_EXPOSURE_AUTO, 4), Err(libc::ERANGE));
-        assert_eq!(device.set(sys::CID_FOCUS_ABSOLUTE, 5), Err(libc::EBUSY));
+        assert_eq!(device.set(sys::CID_TILT_ABSOLUTE, 5), Err(libc::EBUSY));
         assert_eq!(device.set(0x0098_f009, 5), Err(libc::EACCES));
         assert_eq!(device.get(sys::CID_DO_WHITE_BALANCE), Err(libc::EACCES));
         let mut menu: sys::v4l2_querymenu = sys::zeroed();

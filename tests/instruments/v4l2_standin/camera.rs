@@ -13,7 +13,7 @@ use pinhole::camera::Camera as _;
 use pinhole::camera::test_pattern::TestPattern;
 use pinhole::frame::Size;
 
-use crate::config::{self, CameraConfig, Place};
+use crate::config::{self, CameraConfig, Place, Stamp};
 use crate::controls::{Control, Handler, Many};
 use crate::memory::Memory;
 use crate::node::{Argument, Node, Wake};
@@ -67,8 +67,8 @@ fn shared<T>(number: u32, look: impl FnOnce(&mut Shared) -> T) -> T {
 
 /// Sizes of a camera that draws. The one in the middle has a width that no alignment likes.
 const SIZES: [[u32; 2]; 5] = [[640, 480], [320, 240], [648, 486], [1280, 720], [160, 120]];
-/// Frames per second each size can have, besides the configured one.
-const RATES: [u32; 4] = [30, 15, 10, 5];
+/// Times per frame each size can have, besides the configured one.
+const INTERVALS: [[u32; 2]; 4] = [[1, 30], [1, 15], [1, 10], [1, 5]];
 
 /// An opening of a camera.
 pub struct Camera {
@@ -93,6 +93,8 @@ struct State {
     /// Numerator and denominator of the time per frame.
     interval: [u32; 2],
     controls: Handler,
+    /// For time stamps that stand still.
+    first_stamp: Option<timeval>,
     closing: bool,
 }
 
@@ -113,6 +115,9 @@ pub fn open(camera: &CameraConfig, flags: c_int) -> Result<c_int, c_int> {
         (!shared.gone).then_some(shared.epoch)
     });
     let Some(epoch) = epoch else { return refuse(libc::ENOENT) };
+    if config.camera_denied() {
+        return refuse(libc::EACCES);
+    }
     if config.camera_busy(Place::Open) {
         return refuse(libc::EBUSY);
     }
@@ -130,7 +135,8 @@ pub fn open(camera: &CameraConfig, flags: c_int) -> Result<c_int, c_int> {
         queue,
         size,
         set: false,
-        interval: [1, config.camera_rate],
+        interval: config.camera_interval,
+        first_stamp: None,
         controls: Handler::new(controls(camera.folder.is_none())),
         closing: false,
     };
@@ -182,6 +188,10 @@ fn controls(raw: bool) -> Vec<Control> {
         Control::boolean(sys::CID_AUTO_WHITE_BALANCE, "White Balance, Automatic", 1),
         Control::button(sys::CID_DO_WHITE_BALANCE, "Do White Balance"),
         Control::integer(sys::CID_GAIN, "Gain", [0, 100], 1, 0).flags(sys::CTRL_FLAG_INACTIVE),
+        Control::integer(sys::CID_HUE, "Hue", [-180, 180], 1, 0).governed(sys::CID_HUE_AUTO, 0),
+        Control::boolean(sys::CID_HUE_AUTO, "Hue, Automatic", 1),
+        Control::integer(sys::CID_WHITE_BALANCE_TEMPERATURE, "White Balance Temperature", [2800, 6500], 10, 4000)
+            .governed(sys::CID_AUTO_WHITE_BALANCE, 0),
         Control::menu(
             sys::CID_POWER_LINE_FREQUENCY,
             "Power Line Frequency",
@@ -190,8 +200,10 @@ fn controls(raw: bool) -> Vec<Control> {
         ),
         Control::menu(sys::CID_EXPOSURE_AUTO, "Auto Exposure", &["", "Manual Mode", "", "Aperture Priority Mode"], 3),
         Control::integer(sys::CID_EXPOSURE_ABSOLUTE, "Exposure Time, Absolute", [3, 2047], 1, 250)
-            .flags(sys::CTRL_FLAG_INACTIVE),
-        Control::integer(sys::CID_FOCUS_ABSOLUTE, "Focus, Absolute", [0, 250], 5, 0).flags(sys::CTRL_FLAG_GRABBED),
+            .governed(sys::CID_EXPOSURE_AUTO, 1),
+        Control::integer(sys::CID_FOCUS_ABSOLUTE, "Focus, Absolute", [0, 250], 5, 0).governed(sys::CID_FOCUS_AUTO, 0),
+        Control::boolean(sys::CID_FOCUS_AUTO, "Focus, Automatic Continuous", 1),
+        Control::integer(sys::CID_TILT_ABSOLUTE, "Tilt, Absolute", [0, 250], 5, 0).flags(sys::CTRL_FLAG_GRABBED),
         Control::integer(sys::CID_ZOOM_ABSOLUTE, "Zoom, Absolute", [100, 500], 1, 100).flags(sys::CTRL_FLAG_DISABLED),
         Control::integer64(CUSTOM | 3, "Integer 64 Bits", [-0x0001_0000_0000, 0x0002_0000_0000], 2, 0),
         Control::integer_menu(CUSTOM | 6, "Integer Menu", &[1, 1, 2, 3, 5, 8, 13, 21, 42], 4),
@@ -205,9 +217,10 @@ fn controls(raw: bool) -> Vec<Control> {
 fn sizes(fourcc: u32, [width, height]: [u32; 2]) -> (u32, u32) {
     let padding = config::get().camera_padding;
     match &fourcc.to_le_bytes() {
-        b"YUYV" => (2 * width + padding, (2 * width + padding) * height),
+        b"YUYV" | b"UYVY" | b"YVYU" => (2 * width + padding, (2 * width + padding) * height),
         // dwMaxVideoFrameSize of a usual webcam
-        b"MJPG" => (0, width * height * 2),
+        b"MJPG" | b"JPEG" => (0, width * height * 2),
+        b"GREY" => (width + padding, (width + padding) * height),
         _ => {
             let stride = (width + padding).next_multiple_of(2);
             (stride, stride * height * 3 / 2)
@@ -265,11 +278,20 @@ impl Scene {
             at += stride;
         };
         match &fourcc.to_le_bytes() {
-            b"YUYV" => {
+            format @ (b"YUYV" | b"UYVY" | b"YVYU") => {
                 for (y, row) in luma.iter().enumerate() {
-                    let (u, v) = (&u[y / 2], &v[y / 2]);
-                    let pairs = row.chunks_exact(2).zip(u.iter().zip(v));
-                    put(&pairs.flat_map(|(luma, (u, v))| [luma[0], *u, luma[1], *v]).collect::<Vec<_>>(), stride);
+                    let pairs = row.chunks_exact(2).zip(u[y / 2].iter().zip(&v[y / 2]));
+                    let packed = pairs.flat_map(|(luma, (u, v))| match format {
+                        b"YUYV" => [luma[0], *u, luma[1], *v],
+                        b"UYVY" => [*u, luma[0], *v, luma[1]],
+                        _ => [luma[0], *v, luma[1], *u],
+                    });
+                    put(&packed.collect::<Vec<_>>(), stride);
+                }
+            }
+            b"GREY" => {
+                for row in &luma {
+                    put(row, stride);
                 }
             }
             b"NV12" => {
@@ -330,13 +352,30 @@ impl Camera {
         if sizes.is_empty() { SIZES.to_vec() } else { sizes }
     }
 
-    fn rates() -> Vec<u32> {
-        let mut rates = RATES.to_vec();
-        let own = config::get().camera_rate;
-        if !rates.contains(&own) {
-            rates.insert(0, own);
+    fn intervals() -> Vec<[u32; 2]> {
+        let mut intervals = INTERVALS.to_vec();
+        let own = config::get().camera_interval;
+        if !intervals.contains(&own) {
+            intervals.insert(0, own);
         }
-        rates
+        intervals
+    }
+
+    /// What the client is told of when a frame was captured.
+    fn stamp(state: &mut State) -> timeval {
+        let now = now();
+        match config::get().camera_stamp {
+            Stamp::Monotonic => now,
+            Stamp::Constant => *state.first_stamp.get_or_insert(now),
+            Stamp::Shifted(milliseconds) => {
+                let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_usec);
+                let micros = (micros + i128::from(milliseconds) * 1000).max(0);
+                timeval {
+                    tv_sec: (micros / 1_000_000) as libc::time_t,
+                    tv_usec: (micros % 1_000_000) as libc::suseconds_t,
+                }
+            }
+        }
     }
 
     /// The sensor: makes a frame at every tick, whether somebody has a buffer for it or not.
@@ -420,6 +459,7 @@ impl Camera {
         if config.strikes("cam_empty", number) {
             data.clear();
         }
+        let timestamp = Self::stamp(state);
         let buffer = &mut state.queue.buffers[index];
         let fits = data.len().min(buffer.length as usize);
         if let Some(memory) = &buffer.memory {
@@ -427,7 +467,7 @@ impl Camera {
         }
         buffer.bytes_used = fits as u32;
         buffer.sequence = sequence;
-        buffer.timestamp = now();
+        buffer.timestamp = timestamp;
         // uvc_video_decode_start and _end: an overflow or an incomplete frame is an error.
         let error = error || fits < data.len();
         state.queue.finish(index, if error { BufferState::Error } else { BufferState::Done });
@@ -543,9 +583,9 @@ impl Camera {
             // v4l2_fraction_to_interval makes the longest interval of nonsense.
             let wanted = f64::from(wanted.numerator) / f64::from(wanted.denominator);
             let wanted = if wanted.is_finite() { wanted } else { f64::from(u32::MAX) };
-            let distance = |rate: &u32| (1.0 / f64::from(*rate) - wanted).abs();
-            let rate = Self::rates().into_iter().min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or(30);
-            state.interval = [1, rate];
+            let distance = |[time, per]: &[u32; 2]| (f64::from(*time) / f64::from(*per) - wanted).abs();
+            let nearest = Self::intervals().into_iter().min_by(|a, b| distance(a).total_cmp(&distance(b)));
+            state.interval = nearest.unwrap_or(INTERVALS[0]);
         }
         parm.parm.raw = [0; 200];
         parm.parm.capture = sys::zeroed();
@@ -566,9 +606,14 @@ impl Camera {
         description.pixelformat = self.fourcc;
         let (name, flags) = match &self.fourcc.to_le_bytes() {
             b"MJPG" => ("Motion-JPEG", sys::FMT_FLAG_COMPRESSED),
+            b"JPEG" => ("JFIF JPEG", sys::FMT_FLAG_COMPRESSED),
             b"YUYV" => ("YUYV 4:2:2", 0),
+            b"UYVY" => ("UYVY 4:2:2", 0),
+            b"YVYU" => ("YVYU 4:2:2", 0),
             b"NV12" => ("Y/UV 4:2:0", 0),
-            _ => ("Planar YUV 4:2:0", 0),
+            b"GREY" => ("8-bit Greyscale", 0),
+            b"YU12" => ("Planar YUV 4:2:0", 0),
+            _ => ("Something else", 0),
         };
         description.flags = flags;
         sys::put(&mut description.description, name);
@@ -588,10 +633,10 @@ impl Camera {
     fn enum_frameintervals(&self, intervals: &mut v4l2_frmivalenum) -> Result<(), c_int> {
         let known =
             intervals.pixel_format == self.fourcc && self.offers().contains(&[intervals.width, intervals.height]);
-        let rates = Self::rates();
-        let rate = rates.get(intervals.index as usize).filter(|_| known).ok_or(libc::EINVAL)?;
+        let all = Self::intervals();
+        let &[numerator, denominator] = all.get(intervals.index as usize).filter(|_| known).ok_or(libc::EINVAL)?;
         intervals.type_ = sys::FRMIVAL_TYPE_DISCRETE;
-        intervals.interval = [sys::v4l2_fract { numerator: 1, denominator: *rate }; 3];
+        intervals.interval = [sys::v4l2_fract { numerator, denominator }; 3];
         intervals.reserved = [0; 2];
         Ok(())
     }
@@ -628,6 +673,9 @@ impl Camera {
         if on {
             if config::get().camera_busy(Place::StreamOn) {
                 return Err(libc::EBUSY);
+            }
+            if config::get().camera_no_space() {
+                return Err(libc::ENOSPC);
             }
             state.queue.stream_on();
             shared(self.number, |shared| {

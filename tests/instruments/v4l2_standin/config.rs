@@ -77,6 +77,17 @@ impl Refusal {
     }
 }
 
+/// The clock of a camera's time stamps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stamp {
+    /// `CLOCK_MONOTONIC`, as it should be.
+    Monotonic,
+    /// The same for all frames: that of the first.
+    Constant,
+    /// So many milliseconds beside it.
+    Shifted(i64),
+}
+
 /// How DMABUF is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoDmabuf {
@@ -130,8 +141,12 @@ pub struct Config {
     pub hang_streamoff: Duration,
     /// Bytes added to a camera's stride.
     pub camera_padding: u32,
-    /// Frames per second of the cameras until `S_PARM`.
-    pub camera_rate: u32,
+    /// Time per frame of the cameras until `S_PARM`, as numerator and denominator.
+    pub camera_interval: [u32; 2],
+    /// What is put into a camera's time stamps.
+    pub camera_stamp: Stamp,
+    camera_denied: AtomicU64,
+    camera_no_space: AtomicU64,
     enomem: Option<String>,
     busy: Option<Refusal>,
     camera_busy: Option<Refusal>,
@@ -227,7 +242,8 @@ fn camera(text: &str) -> Option<CameraConfig> {
     let number = fields.next()?.trim_start_matches("/dev/video").parse().ok()?;
     let fourcc = fourcc(fields.next()?)?;
     let folder = fields.next().map(PathBuf::from);
-    let known = matches!(&fourcc, b"MJPG" if folder.is_some()) || matches!(&fourcc, b"YUYV" | b"NV12" | b"YU12");
+    // Any other format is one that the client is not to take.
+    let known = folder.is_some() == matches!(&fourcc, b"MJPG" | b"JPEG");
     known.then_some(CameraConfig { number, fourcc, folder })
 }
 
@@ -249,7 +265,10 @@ impl Config {
             exif: Exif::None,
             hang_streamoff: Duration::ZERO,
             camera_padding: 0,
-            camera_rate: 30,
+            camera_interval: [1, 30],
+            camera_stamp: Stamp::Monotonic,
+            camera_denied: AtomicU64::new(0),
+            camera_no_space: AtomicU64::new(0),
             enomem: None,
             busy: None,
             camera_busy: None,
@@ -305,7 +324,7 @@ impl Config {
             }
             "hang_streamoff_ms" => self.hang_streamoff = Duration::from_millis(value.parse().ok()?),
             "enomem_reqbufs" => match value {
-                "" | "output" | "capture" => self.enomem = Some(value.to_owned()),
+                "" | "output" | "capture" | "camera" => self.enomem = Some(value.to_owned()),
                 _ => return None,
             },
             "busy" => self.busy = Some(Refusal::parse(value)?),
@@ -313,7 +332,23 @@ impl Config {
             "eintr" => self.eintr = value.parse().ok()?,
             "cam_busy" => self.camera_busy = Some(Refusal::parse(if value.is_empty() { "open" } else { value })?),
             "cam_stride_pad" => self.camera_padding = value.parse().ok()?,
-            "cam_fps" => self.camera_rate = value.parse().ok().filter(|&rate| rate > 0)?,
+            "cam_fps" => {
+                let rate: f64 = value.parse().ok().filter(|rate| (0.001..=1000.0).contains(rate))?;
+                let is_whole = rate.fract() == 0.0;
+                self.camera_interval = if is_whole { [1, rate as u32] } else { [1000, (rate * 1000.0).round() as u32] };
+            }
+            "cam_stamp" => {
+                self.camera_stamp = match value {
+                    "constant" => Stamp::Constant,
+                    milliseconds => Stamp::Shifted(milliseconds.parse().ok()?),
+                };
+            }
+            "cam_denied" => {
+                self.camera_denied = AtomicU64::new(count(if value.is_empty() { "forever" } else { value })?);
+            }
+            "cam_enospc" => {
+                self.camera_no_space = AtomicU64::new(count(if value.is_empty() { "forever" } else { value })?);
+            }
             _ => return None,
         }
         Some(())
@@ -354,6 +389,24 @@ impl Config {
             report::fault("cam_busy");
         }
         busy
+    }
+
+    /// Whether a camera may not be opened.
+    pub fn camera_denied(&self) -> bool {
+        let denied = take(&self.camera_denied);
+        if denied {
+            report::fault("cam_denied");
+        }
+        denied
+    }
+
+    /// Whether the bus has no bandwidth left for a camera.
+    pub fn camera_no_space(&self) -> bool {
+        let none = take(&self.camera_no_space);
+        if none {
+            report::fault("cam_enospc");
+        }
+        none
     }
 
     /// Whether `REQBUFS` on this queue finds no memory.

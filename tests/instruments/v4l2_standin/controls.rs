@@ -25,6 +25,8 @@ pub struct Control {
     flags: u32,
     menu: &'static [&'static str],
     values: &'static [i64],
+    /// Another control, and the value of that with which this one can be set (uvcvideo's `master_id`, `master_manual`).
+    master: Option<(u32, i64)>,
     /// Present value.
     pub value: i64,
 }
@@ -34,7 +36,20 @@ impl Control {
     pub const fn integer(id: u32, name: &'static str, range: [i64; 2], step: u64, default: i64) -> Self {
         let [minimum, maximum] = range;
         let kind = sys::CTRL_TYPE_INTEGER;
-        Self { id, name, kind, minimum, maximum, step, default, flags: 0, menu: &[], values: &[], value: default }
+        Self {
+            id,
+            name,
+            kind,
+            minimum,
+            maximum,
+            step,
+            default,
+            flags: 0,
+            menu: &[],
+            values: &[],
+            master: None,
+            value: default,
+        }
     }
 
     /// A switch.
@@ -78,6 +93,12 @@ impl Control {
     /// With these flags too.
     pub const fn flags(mut self, flags: u32) -> Self {
         self.flags |= flags;
+        self
+    }
+
+    /// Settable only while another control has this value; inactive otherwise.
+    pub const fn governed(mut self, master: u32, manual: i64) -> Self {
+        self.master = Some((master, manual));
         self
     }
 
@@ -177,6 +198,19 @@ impl Handler {
         found.ok_or(libc::EINVAL)
     }
 
+    /// `uvc_ctrl_is_accessible` since 5.17: the value of the master, in the same call or in force, says whether it can be set.
+    fn is_governed(&self, control: &Control, others: &[v4l2_ext_control]) -> bool {
+        let Some((master, manual)) = control.master else { return false };
+        // SAFETY: masters are plain numbers, so the client filled this member.
+        let given = others.iter().find(|other| other.id == master).map(|other| unsafe { other.value.value });
+        given.map_or_else(|| self.value(master), i64::from) != manual
+    }
+
+    /// With what the governing controls make of it.
+    fn flags_of(&self, control: &Control) -> u32 {
+        control.flags | if self.is_governed(control, &[]) { sys::CTRL_FLAG_INACTIVE } else { 0 }
+    }
+
     /// `QUERYCTRL`.
     pub fn queryctrl(&self, query: &mut v4l2_queryctrl) -> Result<(), c_int> {
         let control = self.query(query.id)?;
@@ -184,7 +218,7 @@ impl Handler {
         query.id = control.id;
         query.type_ = control.kind;
         sys::put(&mut query.name, control.name);
-        query.flags = control.flags;
+        query.flags = self.flags_of(control);
         if control.is_int() && control.kind != sys::CTRL_TYPE_BUTTON {
             query.minimum = control.minimum as i32;
             query.maximum = control.maximum as i32;
@@ -201,7 +235,7 @@ impl Handler {
         query.id = control.id;
         query.type_ = control.kind;
         sys::put(&mut query.name, control.name);
-        query.flags = control.flags;
+        query.flags = self.flags_of(control);
         query.minimum = control.minimum;
         query.maximum = control.maximum;
         query.step = control.step;
@@ -242,8 +276,9 @@ impl Handler {
 
     /// `S_CTRL`; gives the control as it is now.
     pub fn set(&mut self, control: &mut v4l2_control) -> Result<Control, c_int> {
+        let governed = self.query(control.id).is_ok_and(|known| self.is_governed(known, &[]));
         let known = self.find(control.id).filter(|known| known.is_int()).ok_or(libc::EINVAL)?;
-        if known.flags & (sys::CTRL_FLAG_READ_ONLY | sys::CTRL_FLAG_DISABLED) != 0 {
+        if governed || known.flags & (sys::CTRL_FLAG_READ_ONLY | sys::CTRL_FLAG_DISABLED) != 0 {
             return Err(libc::EACCES);
         }
         if known.flags & sys::CTRL_FLAG_GRABBED != 0 {
@@ -277,7 +312,7 @@ impl Handler {
         for (index, item) in items.iter().enumerate() {
             let wrong_class = list.which != 0 && !defaults && item.id & 0x0fff_0000 != list.which;
             let known = self.find(item.id).filter(|known| known.flags & sys::CTRL_FLAG_DISABLED == 0);
-            let Some(known) = known.filter(|_| !wrong_class) else {
+            let Some(known) = known.filter(|_| !wrong_class).cloned() else {
                 if what != Many::Set {
                     list.error_idx = index as u32;
                 }
@@ -287,7 +322,8 @@ impl Handler {
             // SAFETY: the member that belongs to the control's type; the client filled it, or it is not used.
             let value = unsafe { if known.is_wide() { value.value64 } else { i64::from(value.value) } };
             let forbidden = if what == Many::Get { sys::CTRL_FLAG_WRITE_ONLY } else { sys::CTRL_FLAG_READ_ONLY };
-            let outcome = if known.flags & forbidden != 0 {
+            let governed = what != Many::Get && self.query(item.id).is_ok_and(|known| self.is_governed(known, items));
+            let outcome = if governed || known.flags & forbidden != 0 {
                 Err(libc::EACCES)
             } else if what == Many::Get {
                 Ok(if defaults { known.default } else { known.value })

@@ -23,7 +23,7 @@
 //! | `capture_size=N` | bytes of a compressed buffer, instead of the driver's 512 KiB, 768 KiB or 4 MiB |
 //! | `min_buffers=N` | REQBUFS gives at least so many (1) |
 //! | `exif=none`, `plain`, `thumbnail` | an Exif segment in the JPEG (none) |
-//! | `enomem_reqbufs`, `…=output`, `…=capture` | ENOMEM |
+//! | `enomem_reqbufs`, `…=output`, `…=capture`, `…=camera` | ENOMEM |
 //! | `busy=open[:T]`, `busy=streamon[:T]` | EBUSY, T times (for ever) |
 //! | `eagain=T` | T polls say POLLIN though nothing is done |
 //! | `eintr=K` | every K-th ioctl or poll is interrupted |
@@ -51,8 +51,13 @@
 //! | item | meaning (default) |
 //! |---|---|
 //! | `camera=N:MJPG:FOLDER` | `/dev/videoN` gives the folder's JPEG files in the order of their names, in the sizes they have |
-//! | `camera=N:YUYV`, `NV12`, `YU12` | it draws `pinhole`'s test pattern, whose number is the frame's since STREAMON |
-//! | `cam_fps=N` | frame rate until `S_PARM` (30) |
+//! | `camera=N:JPEG:FOLDER` | likewise, but called by V4L2's other name
+//! | `camera=N:YUYV`, `UYVY`, `YVYU`, `NV12`, `YU12`, `GREY` | it draws `pinhole`'s test pattern, whose number is the frame's since STREAMON |
+//! | `camera=N:XXXX` | any other format: one that is not to be taken |
+//! | `cam_fps=N` | frame rate until `S_PARM` (30), also a fraction |
+//! | `cam_stamp=constant`, `cam_stamp=MS` | time stamps that stand still, or are so many milliseconds beside the clock |
+//! | `cam_denied[=T]` | `open` says EACCES, T times (for ever) |
+//! | `cam_enospc[=T]` | STREAMON says ENOSPC, as where the USB bus has no bandwidth left |
 //! | `cam_stride_pad=N` | bytes added to each row |
 //! | `cam_busy[=open[:T]]`, `cam_busy=streamon[:T]` | EBUSY, T times (for ever) |
 //!
