@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use crate::support::{Daemon, Start, padded_jpeg};
+use crate::support::{Daemon, Start, padded_jpeg, wait_until};
 
 /// A small generator: reproducible without a seed file.
 struct Random(u64);
@@ -54,13 +54,7 @@ fn assert_unharmed(daemon: &mut Daemon, descriptors: usize) {
     daemon.wait_for("no viewer", |status| status["viewers"]["count"] == 0);
     assert!(daemon.child.try_wait().unwrap().is_none(), "the program has ended");
     // Connections are closed a little later than their viewers.
-    for _ in 0..100 {
-        if daemon.open_descriptors() <= descriptors + 1 {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    panic!("{descriptors} descriptors before, {} after", daemon.open_descriptors());
+    wait_until("the connections' end", || daemon.open_descriptors() <= descriptors + 1);
 }
 
 #[test]

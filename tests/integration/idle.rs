@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Daemon, Start};
+use crate::support::{Daemon, Start, unix_time};
 
 /// CPU time of the process in nanoseconds and its context switches, over all threads.
 fn cost(daemon: &Daemon) -> (u64, u64) {
@@ -47,8 +47,10 @@ fn the_first_viewer_after_a_pause_sees_the_present() {
     daemon.wait_for("idle", |status| status["health"]["state"] == "idle");
     std::thread::sleep(Duration::from_secs(1));
     for _ in 0..2 {
+        let asked = unix_time();
         let part = daemon.stream("/stream").part();
-        assert!(part.age() < Duration::from_millis(500), "{:?} old", part.age());
+        let early = asked - part.timestamp();
+        assert!(early < 0.5, "captured {early} s before it was asked for");
         assert!(part.sequence() > before);
         daemon.wait_for("idle", |status| status["health"]["state"] == "idle");
     }
@@ -84,8 +86,9 @@ fn a_camera_that_may_stop_does_and_starts_for_whoever_comes() {
     assert!(cost(&daemon).1 - before < 20, "a stopped camera wakes nobody");
     assert_eq!(daemon.status()["frames"]["captured"].as_u64().unwrap(), captured);
     for _ in 0..2 {
+        let asked = unix_time();
         let part = daemon.stream("/stream").part();
-        assert!(part.age() < Duration::from_millis(500), "{:?} old", part.age());
+        assert!(part.timestamp() > asked, "the camera was stopped when it was asked for");
         daemon.wait_for("the camera to stop again", |status| status["camera"]["running"] == false);
     }
     assert!(daemon.log().contains("the camera is stopped"), "{}", daemon.log());
@@ -104,12 +107,10 @@ fn snapshots_wait_until_a_started_camera_has_settled() {
     // A stream does not wait, a snapshot does.
     let mut stream = daemon.stream("/stream");
     let first = stream.part();
-    let start = std::time::Instant::now();
     let snapshot = daemon.get("/snapshot");
     assert_eq!(snapshot.status, 200);
     let frames = daemon.status()["frames"]["captured"].as_u64().unwrap() - before;
     assert!(frames >= 20, "a snapshot of frame {frames} after the start");
-    assert!(start.elapsed() > Duration::from_millis(500), "{:?}", start.elapsed());
     let sequence: u64 = snapshot.headers["x-sequence"].parse().unwrap();
     assert!(sequence >= first.sequence() + 15, "{sequence} after {}", first.sequence());
 }

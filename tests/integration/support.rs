@@ -357,14 +357,25 @@ impl Part {
     }
 
     pub fn age(&self) -> Duration {
-        let captured: f64 = self.headers["x-timestamp"].parse().unwrap();
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        Duration::from_secs_f64((now.as_secs_f64() - self.received.elapsed().as_secs_f64() - captured).max(0.0))
+        Duration::from_secs_f64((unix_time() - self.received.elapsed().as_secs_f64() - self.timestamp()).max(0.0))
     }
 
     pub fn size(&self) -> String {
         jpeg::inspect(&self.jpeg).unwrap().size.to_string()
     }
+
+    /// When it was captured, in seconds since 1970.
+    pub fn timestamp(&self) -> f64 {
+        self.headers["x-timestamp"].parse().unwrap()
+    }
+}
+
+/// Pictures per second by the camera's clock. The pause in the middle counts: neither a machine that stands still for a
+/// moment nor a reader that comes late changes it.
+pub fn frame_rate(parts: &[Part]) -> f64 {
+    let mut pauses: Vec<f64> = parts.windows(2).map(|pair| pair[1].timestamp() - pair[0].timestamp()).collect();
+    pauses.sort_by(f64::total_cmp);
+    1.0 / pauses[pauses.len() / 2]
 }
 
 /// A stream, read as strictly as the strictest client.
@@ -400,6 +411,10 @@ impl Stream {
 
     pub fn part(&mut self) -> Part {
         self.try_part().expect("the stream ended")
+    }
+
+    pub fn parts(&mut self, count: usize) -> Vec<Part> {
+        (0..count).map(|_| self.part()).collect()
     }
 
     /// The next part, or `None` at the end of the stream.
@@ -444,6 +459,20 @@ impl Stream {
             }
             assert!(start.elapsed() < PATIENCE, "never came: {what}");
         }
+    }
+}
+
+/// Seconds since 1970.
+pub fn unix_time() -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+/// Waits until `condition` holds.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "never came: {what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::support::{Daemon, PATIENCE, Start, frames, send_request};
+use crate::support::{Daemon, PATIENCE, Start, frames, send_request, wait_until};
 
 fn replay(folder: &tempfile::TempDir, bytes: usize) -> Start {
     frames(folder.path(), 10, bytes);
@@ -69,15 +69,16 @@ fn stalled_viewers_cost_little_and_nobody_else_anything() {
 #[test]
 fn a_viewer_that_takes_nothing_is_dropped() {
     let folder = tempfile::tempdir().unwrap();
-    let daemon = replay(&folder, 90_000).set("http.write_timeout=1s").spawn();
+    let daemon = replay(&folder, 90_000).set("http.write_timeout=2s").spawn();
     let mut good = daemon.stream("/stream");
-    let mut bad = stalled(&daemon);
     let start = Instant::now();
-    while daemon.status()["viewers"]["count"] == 2 || start.elapsed() < Duration::from_millis(500) {
+    let mut bad = stalled(&daemon);
+    daemon.wait_for("both", |status| status["viewers"]["count"] == 2);
+    while daemon.status()["viewers"]["count"] == 2 {
         good.part();
         assert!(start.elapsed() < PATIENCE, "the stalled viewer stays");
     }
-    assert!(start.elapsed() >= Duration::from_secs(1), "not before its time");
+    assert!(start.elapsed() >= Duration::from_secs(2), "not before its time");
     assert!(daemon.get("/metrics").text().contains("pinhole_viewers_timed_out_total 1\n"));
     // It is told by a reset, and the kernel keeps nothing for it.
     let mut rest = Vec::new();
@@ -137,8 +138,8 @@ fn viewers_that_come_and_go_leave_nothing_behind() {
         let _unread: Vec<_> = (0..5).map(|_| stalled(&daemon)).collect();
     }
     daemon.wait_for("no viewer", |status| status["viewers"]["count"] == 0);
-    let after = daemon.open_descriptors();
-    assert!(after <= before + 1, "{before} descriptors before, {after} after");
+    // Connections are closed a little later than their viewers.
+    wait_until("the connections' end", || daemon.open_descriptors() <= before + 1);
     assert!(daemon.get("/metrics").text().contains("pinhole_viewers 0\n"));
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pinhole::jpeg;
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, Decoded, Start, frames};
+use crate::support::{Daemon, Decoded, Start, frame_rate, frames};
 
 /// The camera `/dev/video0`, a folder of JPEG files.
 fn mjpeg(folder: &Path, more: &str) -> Start {
@@ -285,12 +285,8 @@ fn size_and_rate_change_and_viewers_stay() {
     let answer = daemon.patch("/api/v1/settings", r#"{"resolution": "320x240", "frame_rate": 10}"#, 200);
     assert_eq!(answer["camera"]["width"], 320);
     stream.until("the new size", |part| part.size() == "320x240");
-    let start = stream.part().received;
-    for _ in 0..10 {
-        stream.part();
-    }
-    let seconds = start.elapsed().as_secs_f64();
-    assert!((0.7..1.5).contains(&seconds), "10 frames in {seconds}");
+    let fps = frame_rate(&stream.parts(11));
+    assert!((10.0 / 1.5..10.0 / 0.7).contains(&fps), "{fps} fps");
     // What the camera does not have becomes what it has.
     let answer = daemon.patch("/api/v1/settings", r#"{"resolution": "330x250"}"#, 200);
     assert_eq!((&answer["resolution"], &answer["camera"]["width"]), (&json!("330x250"), &json!(320)));

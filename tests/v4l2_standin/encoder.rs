@@ -192,7 +192,7 @@ cases! {
         encoder.device.stream(false, CAPTURE).unwrap();
         assert_eq!(encoder.device.poll(libc::POLLIN, Duration::from_secs(5)), libc::POLLERR);
     };
-    blocks_without_nonblock("delay_us=20000") {
+    blocks_without_nonblock("delay_us=200000") {
         let mut encoder = Encoder::streaming();
         let fast = open(31);
         assert_eq!(fast.dequeue(CAPTURE, sys::MEMORY_MMAP).err(), Some(libc::EINVAL));

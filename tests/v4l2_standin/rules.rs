@@ -74,13 +74,13 @@ rules! {
     stream_without_buffers("", "STREAMON before REQBUFS") {
         let _ = encoder().stream(true, CAPTURE);
     };
-    changed_while_queued("delay_us=50000", "changed while it was queued") {
+    changed_while_queued("delay_us=500000", "changed while it was queued") {
         let mut encoder = Encoder::streaming();
         encoder.submit(0, 100).unwrap();
         encoder.output[0].bytes()[4711] = 7;
         let _ = encoder.result();
     };
-    changed_dmabuf_while_queued("delay_us=50000", "changed while it was queued") {
+    changed_dmabuf_while_queued("delay_us=500000", "changed while it was queued") {
         let encoder = imports();
         let fd = dmabuf(320 * 240 * 3 / 2);
         queue_dmabuf(&encoder, fd, 320 * 240 * 3 / 2).unwrap();
