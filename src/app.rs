@@ -35,6 +35,7 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
     let pulse = Pulse::default();
     let problem_count = problems.len();
     let context = http::Context {
+        access: http::access::Access::new(&config.http),
         shared: Arc::clone(&shared),
         config,
         problems,

@@ -106,6 +106,11 @@ impl Origin {
         is_scheme.then(|| Self::new(scheme, authority))
     }
 
+    /// True where the hosts are the same, whatever schemes and ports are.
+    pub fn has_host_of(&self, other: &Self) -> bool {
+        self.host == other.host
+    }
+
     /// True for `https`.
     pub fn is_secure(&self) -> bool {
         self.scheme == "https"

@@ -5,6 +5,8 @@
 //! that serves viewers must not wait for one: the reading is done on another, by one request at a time. The journal, which
 //! only the appliance gives away, is read by a process of its own.
 
+mod mask;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -256,7 +258,7 @@ impl Sources {
 fn journal_lines(text: &str) -> Vec<MachineLine> {
     let line = |line: &str| {
         let (when, said) = line.strip_prefix('[')?.split_once("] ")?;
-        let text = without_secret(said).chars().filter(|c| !c.is_control()).take(LINE_MAX).collect();
+        let text = mask::masked(without_secret(said)).chars().filter(|c| !c.is_control()).take(LINE_MAX).collect();
         Some(MachineLine { monotonic_s: when.trim().parse().ok()?, text })
     };
     text.lines().filter_map(line).collect()

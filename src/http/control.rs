@@ -21,9 +21,6 @@ const LASTS: &str = "until restart";
 
 /// `/api/v1/controls`.
 pub async fn controls(context: web::Data<Context>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
-    if let Some(refusal) = foreign(&request) {
-        return refusal;
-    }
     let mut names: Option<Vec<String>> = None;
     let result = if request.method() == Method::PATCH {
         let values = match parse(&body) {
@@ -55,9 +52,6 @@ pub async fn controls(context: web::Data<Context>, request: HttpRequest, body: w
 
 /// `/api/v1/settings`.
 pub async fn settings(context: web::Data<Context>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
-    if let Some(refusal) = foreign(&request) {
-        return refusal;
-    }
     if request.method() != Method::PATCH {
         return answer(StatusCode::OK, &document(&context.shared.settings()));
     }
@@ -165,56 +159,4 @@ fn failure(status: StatusCode, reason: &str) -> HttpResponse {
 
 fn answer(status: StatusCode, document: &Json) -> HttpResponse {
     HttpResponse::build(status).insert_header((header::CACHE_CONTROL, "no-store")).json(document)
-}
-
-/// A refusal of what a page of another origin asks for. A program that is no browser sends no `Origin`.
-fn foreign(request: &HttpRequest) -> Option<HttpResponse> {
-    if !is_foreign(
-        request.headers().get(header::ORIGIN).map(header::HeaderValue::as_bytes),
-        request.headers().get("sec-fetch-site").map(header::HeaderValue::as_bytes),
-        request.connection_info().host().as_bytes(),
-    ) {
-        return None;
-    }
-    Some(failure(StatusCode::FORBIDDEN, "pages of other origins may not use this: open the camera's own page"))
-}
-
-fn is_foreign(origin: Option<&[u8]>, site: Option<&[u8]>, host: &[u8]) -> bool {
-    if site.is_some_and(|site| !matches!(site, b"same-origin" | b"none")) {
-        return true;
-    }
-    let Some(origin) = origin else { return false };
-    let authority = origin.windows(3).position(|w| w == b"://").map_or(&b""[..], |at| &origin[at + 3..]);
-    let plain = |authority: &[u8]| -> Vec<u8> {
-        let lower = authority.to_ascii_lowercase();
-        // Browsers leave the usual port out of one and proxies put it into the other.
-        lower.strip_suffix(b":80").unwrap_or(&lower).to_vec()
-    };
-    authority.is_empty() || plain(authority) != plain(host)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn other_origins_are_told_apart() {
-        for (origin, site, host, foreign) in [
-            (None, None, "pinhole.local", false),
-            (Some("http://pinhole.local"), None, "pinhole.local", false),
-            (Some("http://PINHOLE.local"), Some("same-origin"), "pinhole.local:80", false),
-            (Some("http://[::1]:8080"), None, "[::1]:8080", false),
-            (Some("http://pinhole.local:8080"), None, "pinhole.local", true),
-            (Some("http://evil.example"), None, "pinhole.local", true),
-            (Some("http://pinhole.local.evil.example"), None, "pinhole.local", true),
-            (Some("null"), None, "pinhole.local", true),
-            (Some(""), None, "", true),
-            (None, Some("cross-site"), "pinhole.local", true),
-            (Some("http://pinhole.local"), Some("same-site"), "pinhole.local", true),
-            (None, Some("none"), "pinhole.local", false),
-        ] {
-            let bytes = |text: Option<&'static str>| text.map(str::as_bytes);
-            assert_eq!(is_foreign(bytes(origin), bytes(site), host.as_bytes()), foreign, "{origin:?} {site:?} {host}");
-        }
-    }
 }

@@ -28,21 +28,23 @@ use crate::config::Config;
 use crate::diagnostics::Reader;
 use crate::shutdown::Shutdown;
 
+pub mod access;
 mod control;
 mod diagnostics;
+mod host;
 pub mod multipart;
+mod origin;
+mod page;
+mod proxies;
 mod query;
 mod snapshot;
 mod status;
 pub mod stream;
 
+use access::{Access, SNAPSHOTS, STREAMS};
 use query::Query;
 use stream::{Broadcaster, Connection, Viewers};
 
-const PAGE: &str = include_str!("page/index.html");
-/// The page brings all it needs; nothing else may run or load in it.
-const PAGE_POLICY: &str = "default-src 'none'; img-src 'self' blob: data:; style-src 'unsafe-inline'; \
-                           script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'";
 const METHODS: &str = "GET, HEAD, OPTIONS";
 const SETTINGS_METHODS: &str = "GET, HEAD, PATCH, OPTIONS";
 const CONTROLS_METHODS: &str = "GET, HEAD, PATCH, DELETE, OPTIONS";
@@ -62,6 +64,8 @@ pub struct Context {
     pub viewers: Arc<Viewers>,
     /// Ends what waits.
     pub shutdown: Shutdown,
+    /// Who may ask for what.
+    pub access: Access,
 }
 
 /// Lets the watchdog ask whether the worker still turns.
@@ -111,11 +115,20 @@ pub fn server(context: Arc<Context>, listener: TcpListener, pulse: Pulse) -> std
         let write_timeout = data.config.http.write_timeout.get();
         let broadcaster = Broadcaster::new(Arc::clone(&data.shared), data.shutdown.clone(), write_timeout);
         App::new()
+            // "//stream" and "/stream/" are what people type.
+            .wrap(NormalizePath::trim())
             .wrap_fn(|request, service| {
                 let wants_upgrade = request.head().upgrade();
-                let response = service.call(request);
+                let response = match access::refuse(&request) {
+                    Some(refusal) => Err(request.into_response(refusal)),
+                    None => Ok(service.call(request)),
+                };
                 async move {
-                    let mut response = response.await?;
+                    let mut response = match response {
+                        Ok(response) => response.await?,
+                        Err(refused) => refused,
+                    };
+                    access::dress(&mut response);
                     if wants_upgrade {
                         // We upgrade to nothing; actix-web would leave the connection in between.
                         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
@@ -123,8 +136,6 @@ pub fn server(context: Arc<Context>, listener: TcpListener, pulse: Pulse) -> std
                     Ok(response)
                 }
             })
-            // "//stream" and "/stream/" are what people type.
-            .wrap(NormalizePath::trim())
             .app_data(data.clone())
             .app_data(broadcaster)
             .configure(routes)
@@ -156,13 +167,13 @@ fn routes(config: &mut web::ServiceConfig) {
     for path in ["/", "/webcam", "/index.html", "/index.htm", "/webcam/index.html"] {
         config.service(resource(path, web::get().to(root), web::head().to(root)));
     }
-    for path in ["/stream", "/stream.mjpg", "/stream.mjpeg"] {
+    for path in STREAMS {
         for prefix in ["", "/webcam"] {
             let path = format!("{prefix}{path}");
             config.service(resource(&path, web::get().to(stream_route), web::head().to(stream_route)));
         }
     }
-    for path in ["/snapshot", "/snapshot.jpg", "/snapshot.jpeg"] {
+    for path in SNAPSHOTS {
         for prefix in ["", "/webcam"] {
             let path = format!("{prefix}{path}");
             config.service(resource(&path, web::get().to(snapshot_route), web::head().to(snapshot_route)));
@@ -224,12 +235,14 @@ async fn root(request: HttpRequest) -> HttpResponse {
         Some(other) if !other.is_empty() => {
             bad_request(&format!("unknown action {:?}: use action=stream or action=snapshot", printable(other)))
         }
-        _ => HttpResponse::Ok()
-            .content_type("text/html; charset=utf-8")
-            .insert_header((header::CACHE_CONTROL, "no-cache"))
-            .insert_header((header::CONTENT_SECURITY_POLICY, PAGE_POLICY))
-            .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-            .body(PAGE),
+        _ => match request.app_data::<web::Data<Context>>() {
+            Some(context) => HttpResponse::Ok()
+                .content_type("text/html; charset=utf-8")
+                .insert_header((header::CACHE_CONTROL, "no-cache"))
+                .insert_header((header::CONTENT_SECURITY_POLICY, context.access.page_policy.clone()))
+                .body(context.access.page.html.clone()),
+            None => HttpResponse::InternalServerError().finish(),
+        },
     }
 }
 
@@ -255,18 +268,20 @@ async fn stream_route(request: HttpRequest) -> HttpResponse {
     let mut response = HttpResponse::Ok();
     never_stored(&mut response);
     let content_type = if options.raw { "application/octet-stream" } else { multipart::CONTENT_TYPE };
-    response.content_type(content_type).force_close();
+    // A proxy that buffers makes pictures old.
+    response.content_type(content_type).insert_header(("X-Accel-Buffering", "no")).force_close();
     if request.method() == Method::HEAD {
         return unframed(response.body(NoBody));
     }
-    let Some(admission) = context.viewers.admit(request.peer_addr(), &options) else {
+    let client = access::client(&request);
+    let Some(admission) = context.viewers.admit(client, &options) else {
         return too_many(context.viewers.max());
     };
     // SAFETY: `connection` belongs to this very request.
     let socket = unsafe { connection.socket() };
     match broadcaster.body(socket, admission, options) {
         Ok(body) => {
-            log::debug!("viewer from {:?}", request.peer_addr());
+            log::debug!("viewer from {client:?}");
             unframed(response.body(body))
         }
         Err(error) => {
@@ -311,21 +326,16 @@ async fn snapshot_route(request: HttpRequest) -> HttpResponse {
     }
 }
 
-/// Headers of pictures: of this moment only, and for pages of any origin.
+/// Headers of pictures: of this moment only.
 fn never_stored(response: &mut HttpResponseBuilder) {
-    const HEADERS: [(HeaderName, &str); 4] = [
+    const HEADERS: [(HeaderName, &str); 3] = [
         (header::CACHE_CONTROL, "no-store, no-cache, must-revalidate, max-age=0"),
         (header::PRAGMA, "no-cache"),
         (header::EXPIRES, "0"),
-        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
     ];
     for name_and_value in HEADERS {
         response.insert_header(name_and_value);
     }
-    response.insert_header((
-        header::ACCESS_CONTROL_EXPOSE_HEADERS,
-        "X-Timestamp, X-Sequence, X-Age-Ms, X-Reason, Content-Length",
-    ));
 }
 
 fn too_many(max: usize) -> HttpResponse {
@@ -344,19 +354,7 @@ fn bad_request(reason: &str) -> HttpResponse {
 }
 
 async fn options(request: HttpRequest) -> HttpResponse {
-    let mut response = HttpResponse::NoContent();
-    let path = request.path();
-    response.insert_header((header::ALLOW, methods(path)));
-    let is_picture = ["/stream", "/snapshot", "/webcam"].iter().any(|start| path.starts_with(start))
-        && !path.starts_with("/webcam/api");
-    if is_picture || Query::of(&request).get("action").is_some() {
-        response
-            .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
-            .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, METHODS))
-            .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, "*"))
-            .insert_header((header::ACCESS_CONTROL_MAX_AGE, "86400"));
-    }
-    response.finish()
+    HttpResponse::NoContent().insert_header((header::ALLOW, methods(request.path()))).finish()
 }
 
 async fn wrong_method(request: HttpRequest) -> HttpResponse {

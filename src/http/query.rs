@@ -12,6 +12,12 @@ use super::stream::StreamOptions;
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a>(&'a str);
 
+impl<'a> From<&'a str> for Query<'a> {
+    fn from(text: &'a str) -> Self {
+        Self(text)
+    }
+}
+
 impl<'a> Query<'a> {
     /// Of a request.
     pub fn of(request: &'a HttpRequest) -> Self {

@@ -103,7 +103,8 @@ fn document(context: &Context) -> Value {
             "max": context.viewers.max(),
             "list": viewers.iter().map(|viewer| json!({
                 "id": viewer.id,
-                "peer": viewer.peer.map(|peer| peer.to_string()),
+                // Of whom a proxy tells, it tells no port.
+                "peer": viewer.peer.map(|peer| if peer.port() == 0 { peer.ip().to_string() } else { peer.to_string() }),
                 "connected_s": seconds(viewer.connected.elapsed()),
                 "frames_sent": viewer.sent.load(Ordering::Relaxed),
                 "frames_skipped": viewer.skipped.load(Ordering::Relaxed),

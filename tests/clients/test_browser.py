@@ -22,6 +22,8 @@ from selenium.webdriver.common.keys import Keys
 from conftest import ARTIFACTS, HEIGHT, RATE_FLOOR, WIDTH, until
 from test_wire import Connection, get
 
+JSON = {"Content-Type": "application/json"}
+
 # A fingerprint of what the visitor sees; null until there is a picture.
 SAMPLE = """
 const live = document.getElementById('live');
@@ -400,7 +402,7 @@ def test_settings(own_daemon, browser):
     until("the size as it is seen", lambda: driver.find_element("id", "size").text == "304 × 400")
 
     # Changed by somebody else: the page follows.
-    change = urllib.request.Request(daemon.url + "/api/v1/settings", b'{"quality": 61}', method="PATCH")
+    change = urllib.request.Request(daemon.url + "/api/v1/settings", b'{"quality": 61}', JSON, method="PATCH")
     urllib.request.urlopen(change, timeout=10).close()
     until("the page follows", lambda: line_value(driver, "Quality", "[type=number]") == "61")
     assert_console_is_clean(driver, network_errors_expected=True)
@@ -530,7 +532,7 @@ def test_diagnostics(own_daemon, browser, tmp_path, monkeypatch, look, width, he
 
     def resize(size: str):
         body = json.dumps({"resolution": size}).encode()
-        urllib.request.urlopen(urllib.request.Request(daemon.url + "/api/v1/settings", body, method="PATCH"), timeout=10).close()
+        urllib.request.urlopen(urllib.request.Request(daemon.url + "/api/v1/settings", body, JSON, method="PATCH"), timeout=10).close()
 
     for size in ("320x240", "640x480") * 3:      # each leaves lines: more than the box is high
         resize(size)

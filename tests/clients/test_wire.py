@@ -91,7 +91,7 @@ class Connection:
         # Without a word, an HTTP/1.0 answer ends with its connection and an HTTP/1.1 answer does not.
         assert self.headers.get("connection", "close" if self.version == "HTTP/1.0" else "").lower() == "close"
         assert "no-store" in self.headers["cache-control"]
-        assert self.headers["access-control-allow-origin"] == "*"
+        assert self.headers["x-accel-buffering"] == "no"
         return match[1].encode()
 
     def part(self, boundary: bytes) -> Part:
@@ -236,7 +236,7 @@ def test_snapshot(daemon, path, version):
     assert headers["content-type"] == "image/jpeg"
     assert int(headers["content-length"]) == len(body)
     assert "no-store" in headers["cache-control"]
-    assert headers["access-control-allow-origin"] == "*"
+    assert headers["cross-origin-resource-policy"] == "cross-origin"
     assert -0.05 < time.time() - float(headers["x-timestamp"]) < 2, "an old picture"
     assert_camera_picture(body)
 

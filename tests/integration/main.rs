@@ -19,4 +19,5 @@ mod picture;
 mod support;
 mod systemd;
 mod viewers;
+mod web;
 mod webcam;

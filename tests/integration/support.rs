@@ -296,7 +296,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn parse(bytes: &[u8]) -> Self {
+    pub fn parse(bytes: &[u8]) -> Self {
         let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").expect("no end of the head");
         let (status, headers) = parse_head(&bytes[..end]);
         Self { status, headers, body: bytes[end + 4..].to_vec() }
