@@ -81,6 +81,8 @@ pub struct Camera {
     wake: Wake,
     /// For MJPG: the files, with their sizes.
     files: Vec<([u32; 2], Vec<u8>)>,
+    /// What comes instead of them.
+    sends: Vec<Vec<u8>>,
     state: Mutex<State>,
     changed: Condvar,
     worker: Mutex<Option<JoinHandle<()>>>,
@@ -122,6 +124,7 @@ pub fn open(camera: &CameraConfig, flags: c_int) -> Result<c_int, c_int> {
         return refuse(libc::EBUSY);
     }
     let files = camera.folder.as_ref().map_or_else(Vec::new, |folder| read_files(folder));
+    let sends = config.camera_sends.as_ref().map_or_else(Vec::new, |folder| contents(folder));
     let wake = Wake::new(flags)?;
     let mut queue = Queue::new(
         &name,
@@ -149,6 +152,7 @@ pub fn open(camera: &CameraConfig, flags: c_int) -> Result<c_int, c_int> {
         nonblock: flags & libc::O_NONBLOCK != 0,
         wake,
         files,
+        sends,
         state: Mutex::new(state),
         changed: Condvar::new(),
         worker: Mutex::new(None),
@@ -160,13 +164,9 @@ pub fn open(camera: &CameraConfig, flags: c_int) -> Result<c_int, c_int> {
 
 /// The JPEG files of a folder in the order of their names.
 fn read_files(folder: &std::path::Path) -> Vec<([u32; 2], Vec<u8>)> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut paths: Vec<_> = entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
-    paths.sort();
-    let files: Vec<_> = paths
-        .iter()
-        .filter_map(|path| {
-            let data = std::fs::read(path).ok()?;
+    let files: Vec<_> = contents(folder)
+        .into_iter()
+        .filter_map(|data| {
             let size = pinhole::jpeg::inspect(&data).ok()?.size;
             Some(([size.width, size.height], data))
         })
@@ -175,6 +175,14 @@ fn read_files(folder: &std::path::Path) -> Vec<([u32; 2], Vec<u8>)> {
         violation!("no JPEG in {}", folder.display());
     }
     files
+}
+
+/// The files of a folder in the order of their names.
+fn contents(folder: &std::path::Path) -> Vec<Vec<u8>> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<_> = entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+    paths.sort();
+    paths.iter().filter_map(|path| std::fs::read(path).ok()).collect()
 }
 
 /// One of each kind a client may meet. Compressed pictures cannot be turned over.
@@ -448,6 +456,8 @@ impl Camera {
         let mut data = if self.is_raw() {
             let flips = [sys::CID_HFLIP, sys::CID_VFLIP].map(|id| state.controls.value(id) != 0);
             scene.frame(self.fourcc, flips)
+        } else if !self.sends.is_empty() {
+            self.sends[sequence as usize % self.sends.len()].clone()
         } else {
             let files: Vec<_> = self.files.iter().filter(|(size, _)| *size == state.size).collect();
             files[sequence as usize % files.len()].1.clone()

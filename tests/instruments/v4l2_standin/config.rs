@@ -147,6 +147,8 @@ pub struct Config {
     pub camera_stamp: Stamp,
     camera_denied: AtomicU64,
     camera_no_space: AtomicU64,
+    /// What MJPG cameras send, whatever they offer: the files of this folder, byte for byte.
+    pub camera_sends: Option<PathBuf>,
     enomem: Option<String>,
     busy: Option<Refusal>,
     camera_busy: Option<Refusal>,
@@ -269,6 +271,7 @@ impl Config {
             camera_stamp: Stamp::Monotonic,
             camera_denied: AtomicU64::new(0),
             camera_no_space: AtomicU64::new(0),
+            camera_sends: None,
             enomem: None,
             busy: None,
             camera_busy: None,
@@ -349,6 +352,7 @@ impl Config {
             "cam_enospc" => {
                 self.camera_no_space = AtomicU64::new(count(if value.is_empty() { "forever" } else { value })?);
             }
+            "cam_sends" => self.camera_sends = Some(PathBuf::from(value)),
             _ => return None,
         }
         Some(())

@@ -58,6 +58,7 @@
 //! | `cam_stamp=constant`, `cam_stamp=MS` | time stamps that stand still, or are so many milliseconds beside the clock |
 //! | `cam_denied[=T]` | `open` says EACCES, T times (for ever) |
 //! | `cam_enospc[=T]` | STREAMON says ENOSPC, as where the USB bus has no bandwidth left |
+//! | `cam_sends=FOLDER` | MJPG cameras send these files byte for byte, whatever they offer |
 //! | `cam_stride_pad=N` | bytes added to each row |
 //! | `cam_busy[=open[:T]]`, `cam_busy=streamon[:T]` | EBUSY, T times (for ever) |
 //!
