@@ -8,13 +8,13 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pinhole::camera::Camera;
 use pinhole::camera::test_pattern::TestPattern;
 use pinhole::config::{self, Orientation, OverlayBackground};
-use pinhole::encoder::Reencode;
 use pinhole::encoder::turn::{JpegTurner, RawTurner};
 use pinhole::encoder::{Encoder, Software};
+use pinhole::encoder::{Endless, Reencode};
 use pinhole::frame::{MonotonicTime, PartPool, PixelFormat, Plane, PlaneMut, RawFrame, RawFrameMut, Size};
 use pinhole::http::multipart;
 use pinhole::hub::Hub;
-use pinhole::jpeg;
+use pinhole::jpeg::{self, Bound};
 use pinhole::overlay::Overlay;
 
 const HD: Size = Size { width: 1280, height: 720 };
@@ -86,12 +86,12 @@ fn turn(criterion: &mut Criterion) {
                 b.iter(|| turner.turn(&raw, orientation).expect("a picture").size);
             });
         }
-        let mut turner = JpegTurner::new().expect("a turner");
+        let mut turner = JpegTurner::new(Bound::of(HD)).expect("a turner");
         group.bench_function(format!("JPEG, {orientation}"), |b| {
             b.iter(|| turner.turn(&[&jpeg], orientation).expect("a picture").1);
         });
     }
-    let mut reencode = Reencode::new(80).expect("an encoder");
+    let mut reencode = Reencode::new(80, Bound::of(HD), Endless::default()).expect("an encoder");
     group.bench_function("JPEG, decoded and encoded", |b| {
         b.iter(|| {
             reencode.decode(&mjpeg).expect("a picture");

@@ -17,12 +17,14 @@ use crate::camera::{BufferIndex, Camera, CameraInfo, Opener, rate};
 use crate::config::{self, Config, Orientation};
 use crate::encoder::turn::JpegTurner;
 use crate::encoder::v4l2_m2m::{Event, Submitted};
-use crate::encoder::{self, Choice, EncodeError, Encoded, Engine, Hardware};
+use crate::encoder::{self, Choice, EncodeError, Encoded, Endless, Engine, Hardware};
 use crate::frame::{MonotonicTime, PartPool, PixelFormat, Size};
 use crate::health::{Health, State};
 use crate::hub::Hub;
 use crate::load::Load;
+use crate::memory;
 use crate::metrics::Metrics;
+use crate::oddities::Oddities;
 use crate::overlay::Overlay;
 use crate::placeholder::Placeholder;
 use crate::settings::{Change, ChangeError, Command, Mailbox, Settings};
@@ -161,6 +163,7 @@ struct Capture<'a> {
     /// What was last logged of an opened camera.
     description: String,
     hardware: Hardware,
+    endless: Endless,
     /// While the software encoder stands in for the hardware's: what it can do.
     size_limit: Option<Size>,
     settings: Settings,
@@ -188,6 +191,7 @@ struct Open {
     errored_frames: u64,
     /// For a camera with a rate of its own: which frames to take.
     cadence: Option<Cadence>,
+    odd: Oddities,
     /// Frames the camera delivered since it was opened.
     frames: u64,
     /// Pictures in a row that the encoder spoiled.
@@ -232,6 +236,7 @@ impl<'a> Capture<'a> {
             opened_before: false,
             description: String::new(),
             hardware: Hardware::default(),
+            endless: Endless::default(),
             size_limit: None,
             settings: Settings::of(config),
             trying: None,
@@ -259,6 +264,8 @@ impl<'a> Capture<'a> {
                     None => End::degraded(reason),
                 },
             };
+            // What camera and encoder had is not needed again, or in another size.
+            memory::give_back();
             match end {
                 End::Closed => break,
                 End::Reopen => {}
@@ -286,16 +293,9 @@ impl<'a> Capture<'a> {
             self.opener.open(limit.unwrap_or(self.settings.resolution.size())).map_err(|error| error.to_string())?;
         let info = camera.info().clone();
         let orientation = if info.turns { Orientation::Rotate0 } else { self.settings.orientation };
-        let choice = encoder::choose(
-            &self.encoder_config,
-            &info,
-            encoder::Extras {
-                orientation,
-                reencode: !self.overlay_config.text.is_empty() && self.overlay_config.reencode,
-            },
-            &mut self.hardware,
-        )
-        .map_err(|error| error.to_string())?;
+        let choice =
+            encoder::choose(&self.encoder_config, &info, &self.extras(&*camera, orientation), &mut self.hardware)
+                .map_err(|error| error.to_string())?;
         // Attempts that fail are not counted: what is told is how often the camera came back.
         if self.opened_before {
             self.shared.metrics.reopened.inc();
@@ -322,10 +322,11 @@ impl<'a> Capture<'a> {
         } else {
             Overlay::new(&self.overlay_config)
         };
+        notes.extend(camera.notes());
         let turner = if orientation == Orientation::Rotate0 || choice.turns() {
             None
         } else {
-            Some((JpegTurner::new().map_err(|error| error.to_string())?, orientation))
+            Some((JpegTurner::new(camera.bound()).map_err(|error| error.to_string())?, orientation))
         };
         let turned_by = match (self.settings.orientation, info.turns, &turner) {
             (Orientation::Rotate0, ..) => None,
@@ -366,6 +367,7 @@ impl<'a> Capture<'a> {
         let cadence = camera.info().frame_rate.thinned_to().map(Cadence::new);
         Ok(Open {
             load: self.load(&choice),
+            odd: Oddities::new(camera.info().size),
             choice,
             camera,
             overlay,
@@ -379,6 +381,11 @@ impl<'a> Capture<'a> {
             damaged: 0,
             storm: 0,
         })
+    }
+
+    fn extras(&self, camera: &dyn Camera, orientation: Orientation) -> encoder::Extras {
+        let reencode = !self.overlay_config.text.is_empty() && self.overlay_config.reencode;
+        encoder::Extras { orientation, reencode, bound: camera.bound(), endless: self.endless.clone() }
     }
 
     fn load(&self, choice: &Choice) -> Option<Load> {
@@ -559,6 +566,7 @@ impl<'a> Capture<'a> {
         match result? {
             Outcome::Published => {
                 self.note_good(open);
+                self.tell_oddities(open);
                 Ok(false)
             }
             Outcome::Submitted(Submitted::Queued { holds_buffer }) => Ok(holds_buffer),
@@ -680,6 +688,18 @@ impl<'a> Capture<'a> {
         self.failures = 0;
     }
 
+    /// Puts what is odd about the camera's pictures into the status.
+    fn tell_oddities(&self, open: &mut Open) {
+        let Some(change) = open.choice.seen().and_then(|seen| open.odd.note(seen, Instant::now)) else { return };
+        for note in change.now.iter().filter(|note| !change.before.contains(note)) {
+            log::warn!("{note}");
+        }
+        self.shared.change_pipeline(|pipeline| {
+            pipeline.notes.retain(|note| !change.before.contains(note));
+            pipeline.notes.extend(change.now);
+        });
+    }
+
     fn drop_frame(&mut self, open: &mut Open, error: &EncodeError) {
         self.shared.metrics.dropped.inc();
         let error = error.to_string();
@@ -714,8 +734,9 @@ impl<'a> Capture<'a> {
         }
         let info = open.camera.info().clone();
         let orientation = if info.turns { Orientation::Rotate0 } else { self.settings.orientation };
-        let extras = encoder::Extras { orientation, reencode: false };
-        match encoder::choose(&self.encoder_config, &info, extras, &mut self.hardware) {
+        // For raw frames, to which reencoding does not apply.
+        let extras = self.extras(&*open.camera, orientation);
+        match encoder::choose(&self.encoder_config, &info, &extras, &mut self.hardware) {
             Ok(choice) => open.choice = choice,
             Err(error) => return Some(End::degraded(error)),
         }

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::encoder::EncodeError;
 use crate::http::multipart;
+use crate::memory::{self, Largest};
 
 /// How the bytes of a frame are laid out. The names are V4L2's and DRM's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,6 +260,9 @@ pub struct PartPool {
     /// The newest last.
     parts: Vec<Bytes>,
     sequence: u64,
+    largest: Largest,
+    /// The most bytes that any of `parts` may have.
+    capacity: usize,
 }
 
 impl PartPool {
@@ -269,9 +273,16 @@ impl PartPool {
     pub fn assemble(&mut self, jpeg: &[&[u8]], size: Size, captured_at: MonotonicTime) -> JpegFrame {
         self.sequence += 1;
         let length: usize = jpeg.iter().map(|piece| piece.len()).sum();
+        let needed = multipart::HEADERS_MAX + length + multipart::DELIMITER.len();
+        if memory::is_oversized(self.capacity, self.largest.of(needed)) {
+            // One picture was larger than all since. Parts still being sent go with their viewers.
+            (self.parts, self.capacity) = (Vec::new(), 0);
+            memory::give_back();
+        }
         let mut part = self.take();
         part.clear();
-        part.reserve(multipart::HEADERS_MAX + length + multipart::DELIMITER.len());
+        part.reserve(needed);
+        self.capacity = self.capacity.max(part.capacity());
         multipart::put_headers(&mut part, length, captured_at.to_system_time(), self.sequence);
         let jpeg_at = part.len();
         for piece in jpeg {

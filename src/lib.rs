@@ -12,6 +12,7 @@
 //!   [`load`] keeps the software encoder from taking all of the processor.
 //! * [`v4l2`]: the kernel's devices, for a camera source and the hardware encoder.
 //! * [`overlay`]: text drawn into frames.
+//! * [`oddities`]: what is odd about a camera's own pictures.
 //! * [`capture`]: the thread that owns camera and encoder; [`placeholder`] (drawn with [`draw`]) speaks for it when they
 //!   fail. [`settings`]: what it is asked to change while it runs.
 //! * [`frame`]: the finished [`frame::JpegFrame`], one ready multipart part.
@@ -19,7 +20,7 @@
 //! * [`http`]: routes, viewers, snapshots, status, page.
 //! * [`health`], [`metrics`], [`systemd`], [`logging`], [`led`], [`diagnostics`]: what is told to whom.
 //! * [`system`]: the appliance's own settings as files for its boot service.
-//! * [`cadence`]: thins a flow of frames to a rate.
+//! * [`cadence`]: thins a flow of frames to a rate. [`memory`]: buffers that get smaller again.
 //! * [`app`], [`args`], [`shutdown`]: start and end.
 
 pub mod app;
@@ -40,7 +41,9 @@ pub mod jpeg;
 pub mod led;
 pub mod load;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
+pub mod oddities;
 pub mod overlay;
 pub mod placeholder;
 pub mod settings;

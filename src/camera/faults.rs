@@ -10,6 +10,7 @@ use super::test_pattern::TestPattern;
 use super::{BufferIndex, Camera, CameraError, CameraInfo};
 use crate::config::Fault;
 use crate::frame::{Plane, RawFrame, RawFrameMut, Size};
+use crate::jpeg::Bound;
 
 /// Where the script stands. It outlives the camera: a camera that disappeared stays away through attempts to open it.
 #[derive(Debug, Default)]
@@ -67,6 +68,14 @@ impl Faulty {
 impl Camera for Faulty {
     fn info(&self) -> &CameraInfo {
         self.inner.info()
+    }
+
+    fn bound(&self) -> Bound {
+        self.inner.bound()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.inner.notes()
     }
 
     fn acquire(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<Option<BufferIndex>, CameraError> {

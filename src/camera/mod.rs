@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::config;
 pub use crate::config::Orientation;
 use crate::frame::{PixelFormat, RawFrame, RawFrameMut, Size};
+use crate::jpeg::Bound;
 
 pub mod control;
 mod faults;
@@ -35,6 +36,17 @@ use test_pattern::TestPattern;
 pub trait Camera {
     /// What was opened and negotiated.
     fn info(&self) -> &CameraInfo;
+
+    /// The most a JPEG of its may have. Raw pictures are bounded by the bytes there are
+    /// ([`RawFrame::checked_plane`]).
+    fn bound(&self) -> Bound {
+        Bound::of(self.info().size)
+    }
+
+    /// What of the configuration does not fit it.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Waits up to `timeout` for a completed buffer. `Ok(None)` means none came in that time (perhaps a stall; the
     /// caller decides), or `also` has become readable. Never waits much longer than `timeout`.
@@ -236,7 +248,7 @@ impl Opener {
                 let script = self.script.borrow();
                 Box::new(TestPattern::new(script.size.unwrap_or(size), rate, script.frames + 1))
             }
-            config::Source::Replay => Box::new(Replay::open(Path::new(&config.replay.path), rate)?),
+            config::Source::Replay => Box::new(Replay::open(Path::new(&config.replay.path), rate, size)?),
             config::Source::Libcamera => return open_libcamera(&config.id, &request),
             config::Source::V4l2 => return Ok(Box::new(v4l2::V4l2Source::open(&config.id, &request)?)),
             config::Source::Auto => return self.open_any(&config.id, &request),

@@ -1,5 +1,7 @@
 //! A camera that plays JPEG files: a folder in name order, or one `.mjpeg` file (JPEGs one after the other), in a loop.
 
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,16 +10,25 @@ use super::pace::Pace;
 use super::rate::Rate;
 use super::{BufferIndex, Camera, CameraError, CameraInfo};
 use crate::frame::{MonotonicTime, PixelFormat, Plane, RawFrame, Size};
-use crate::jpeg;
+use crate::jpeg::{self, Bound, JpegError};
 
+/// Pictures that are looked at for how large the others may be, and how many are tried for that.
+const LOOKED_AT: usize = 10;
+const TRIED: usize = 100;
 /// Frames are kept in memory up to this size, so that replaying costs no file access; a larger folder is read frame by
 /// frame.
 const MEMORY_MAX: u64 = 64 << 20;
+
+/// Of pictures none of which can be read.
+const NO_SIZE: Size = Size { width: 0, height: 0 };
 
 /// See the module's text.
 #[derive(Debug)]
 pub struct Replay {
     info: CameraInfo,
+    bound: Bound,
+    /// `camera.resolution`, which changes nothing here.
+    asked: Size,
     pace: Pace,
     frames: Frames,
     /// Counts frames played, from 0.
@@ -32,8 +43,8 @@ enum Frames {
 }
 
 impl Replay {
-    /// Opens a folder or a file.
-    pub fn open(path: &Path, frame_rate: f64) -> Result<Self, CameraError> {
+    /// Opens a folder or a file. The pictures have the size they have: `asked` is one they may have in any case.
+    pub fn open(path: &Path, frame_rate: f64, asked: Size) -> Result<Self, CameraError> {
         let failed = |reason: String| CameraError::Replay { path: path.display().to_string(), reason };
         let metadata = std::fs::metadata(path).map_err(|error| failed(format!("cannot be opened: {error}")))?;
         let frames = if metadata.is_dir() {
@@ -44,7 +55,7 @@ impl Replay {
             let total: u64 = paths.iter().filter_map(|path| Some(std::fs::metadata(path).ok()?.len())).sum();
             if total <= MEMORY_MAX {
                 let read = |path: &PathBuf| {
-                    std::fs::read(path).map_err(|error| failed(format!("{}: {error}", path.display())))
+                    read(path, MEMORY_MAX).map_err(|error| failed(format!("{}: {error}", path.display())))
                 };
                 Frames::Memory(paths.iter().map(read).collect::<Result<_, _>>()?)
             } else {
@@ -61,7 +72,7 @@ impl Replay {
             if !metadata.is_file() {
                 return Err(failed("neither a folder nor a regular file".to_owned()));
             }
-            let bytes = std::fs::read(path).map_err(|error| failed(format!("cannot be read: {error}")))?;
+            let bytes = read(path, MEMORY_MAX).map_err(|error| failed(format!("cannot be read: {error}")))?;
             Frames::Memory(split(&bytes).map_err(failed)?)
         };
         let mut replay = Self {
@@ -70,7 +81,7 @@ impl Replay {
                 id: path.display().to_string(),
                 model: "replay".to_owned(),
                 pixel_format: PixelFormat::Mjpeg,
-                size: Size { width: 0, height: 0 },
+                size: NO_SIZE,
                 stride: 0,
                 frame_rate: Rate::exact(frame_rate),
                 buffer_count: 1,
@@ -78,24 +89,49 @@ impl Replay {
                 turns: false,
                 limited_range: false,
             },
+            bound: Bound::of(asked),
+            asked,
             pace: Pace::new(frame_rate),
             frames,
             played: 0,
             captured_at: MonotonicTime::now(),
         };
+        // The first file must be there; a damaged one is not a reason to refuse the rest.
         replay.load()?;
-        // A first file that is damaged is not a reason to refuse the rest.
-        if let Ok(info) = jpeg::inspect(replay.current()) {
-            replay.info.size = info.size;
-        }
+        replay.look();
         Ok(replay)
+    }
+
+    /// Takes the size of the largest of the first pictures for that of all.
+    fn look(&mut self) {
+        let (mut largest, mut readable) = (NO_SIZE, 0);
+        for number in 0..TRIED.min(self.frames.count()) {
+            // One that cannot be read is told of when its turn comes.
+            let size = match &self.frames {
+                Frames::Memory(frames) => size_of(&frames[number], largest),
+                Frames::Files { paths, .. } => {
+                    read(&paths[number], MEMORY_MAX).ok().and_then(|data| size_of(&data, largest))
+                }
+            };
+            let Some(size) = size else { continue };
+            if Bound::of(size).pixels() > Bound::of(largest).pixels() {
+                largest = size;
+            }
+            readable += 1;
+            if readable == LOOKED_AT {
+                break;
+            }
+        }
+        self.info.size = largest;
+        self.bound = self.bound.or(Bound::of(largest));
     }
 
     /// Makes the next frame the current one.
     fn load(&mut self) -> Result<(), CameraError> {
         if let Frames::Files { paths, current } = &mut self.frames {
             let path = &paths[(self.played % paths.len() as u64) as usize];
-            *current = std::fs::read(path)
+            // What follows the most that a picture can need is not read.
+            *current = read(path, self.bound.bytes())
                 .map_err(|error| CameraError::Replay { path: path.display().to_string(), reason: error.to_string() })?;
         }
         Ok(())
@@ -107,6 +143,36 @@ impl Replay {
             Frames::Files { current, .. } => current,
         }
     }
+}
+
+impl Frames {
+    fn count(&self) -> usize {
+        match self {
+            Self::Memory(frames) => frames.len(),
+            Self::Files { paths, .. } => paths.len(),
+        }
+    }
+}
+
+/// A file's first `most` bytes.
+fn read(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The size of a JPEG that can be read. One that says it is larger than those `so_far` must show that it is: a flipped
+/// bit is easily a size.
+fn size_of(data: &[u8], so_far: Size) -> Option<Size> {
+    let info = jpeg::headers(data).ok()?;
+    let end = match info.end(data) {
+        Ok(end) => end,
+        // A camera may leave it out of all of them.
+        Err(JpegError::NoEnd { length }) => length,
+        Err(_) => return None,
+    };
+    let is_smaller = Bound::of(so_far).check(info.size).is_ok();
+    (is_smaller || jpeg::has_all_of_its_picture(&data[..end], &info)).then_some(info.size)
 }
 
 fn jpeg_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
@@ -124,9 +190,11 @@ fn jpeg_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Cuts a file of JPEGs apart. Bytes between them (padding) are passed over; so is a last one that is cut off.
+/// Cuts a file of JPEGs apart. Bytes between them (padding) are passed over; so is one that is cut off, unless they all
+/// are: then what they lack is their end of image.
 fn split(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
-    let mut frames = Vec::new();
+    let (mut frames, mut endless) = (Vec::new(), Vec::new());
+    let mut left_out = None;
     let mut at = 0;
     while let Some(start) = memchr::memmem::find(&bytes[at..], b"\xff\xd8\xff") {
         at += start;
@@ -136,10 +204,22 @@ fn split(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
                 at += length;
             }
             Err(error) => {
-                log::warn!("a JPEG at byte {at} of the replayed file is left out: {error}");
-                at += 2;
+                left_out = left_out.or(Some((at, error)));
+                let JpegError::NoEnd { length } = error else {
+                    at += 2;
+                    continue;
+                };
+                if frames.is_empty() {
+                    endless.push(bytes[at..at + length].to_vec());
+                }
+                at += length;
             }
         }
+    }
+    if frames.is_empty() {
+        frames = endless;
+    } else if let Some((at, error)) = left_out {
+        log::warn!("damaged JPEGs in the replayed file are left out, the first at byte {at}: {error}");
     }
     if frames.is_empty() { Err("the file has no complete JPEG in it".to_owned()) } else { Ok(frames) }
 }
@@ -147,6 +227,18 @@ fn split(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
 impl Camera for Replay {
     fn info(&self) -> &CameraInfo {
         &self.info
+    }
+
+    fn bound(&self) -> Bound {
+        self.bound
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let Self { asked, info: CameraInfo { size, .. }, .. } = self;
+        if size == asked || *size == NO_SIZE {
+            return Vec::new();
+        }
+        vec![format!("camera.resolution {asked} has no effect: replay shows its files as they are, here {size}")]
     }
 
     fn acquire(&mut self, timeout: Duration, also: Option<BorrowedFd<'_>>) -> Result<Option<BufferIndex>, CameraError> {

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use crate::camera::{CameraError, CameraInfo};
 use crate::config::{self, Orientation};
 use crate::frame::{PixelFormat, RawFrame, Size};
-use crate::jpeg::JpegError;
+use crate::jpeg::{Bound, JpegError};
 use crate::v4l2::V4l2Error;
 
+mod intake;
 mod passthrough;
 mod reencode;
 mod software;
@@ -15,6 +16,7 @@ mod turbo;
 pub mod turn;
 pub mod v4l2_m2m;
 
+pub use intake::{Endless, Intake, Seen};
 pub use passthrough::Passthrough;
 pub use reencode::Reencode;
 pub use software::Software;
@@ -33,13 +35,18 @@ pub trait Encoder {
     fn set_quality(&mut self, _quality: u32) -> Result<(), EncodeError> {
         Ok(())
     }
+
+    /// What the last picture was like, where the camera made it.
+    fn seen(&self) -> Option<Seen> {
+        None
+    }
 }
 
-/// One JPEG, in up to three pieces to be put one after the other.
+/// One JPEG, in up to four pieces to be put one after the other.
 #[derive(Debug)]
 pub struct Encoded<'a> {
     /// The pieces; unused ones are empty.
-    pub pieces: [&'a [u8]; 3],
+    pub pieces: [&'a [u8]; 4],
     /// Picture size.
     pub size: Size,
 }
@@ -150,12 +157,16 @@ pub enum Engine {
 }
 
 /// What is wanted beyond a JPEG.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Extras {
     /// How the picture is still to be turned.
     pub orientation: Orientation,
     /// To draw on it, and that the camera's own JPEG may be encoded again for that.
     pub reencode: bool,
+    /// The most a picture may have.
+    pub bound: Bound,
+    /// Whether the camera leaves the end of its JPEGs out.
+    pub endless: Endless,
 }
 
 /// An encoder and the reason it was taken, for the status document.
@@ -177,7 +188,9 @@ impl std::fmt::Debug for Choice {
 impl Choice {
     /// No encoder: what is in place while one is replaced by another.
     pub fn none() -> Self {
-        Self { engine: Engine::Immediate(Box::<Passthrough>::default()), reason: String::new(), is_fallback: false }
+        let intake = Intake::new(Bound::of(turbo::NO_SIZE), Endless::default());
+        let engine = Engine::Immediate(Box::new(Passthrough::new(intake)));
+        Self { engine, reason: String::new(), is_fallback: false }
     }
 
     /// The configuration's word for the encoder.
@@ -234,6 +247,15 @@ impl Choice {
         match &self.engine {
             Engine::Queued(encoder) => Some((encoder.path(), encoder.memory_name())),
             Engine::Immediate(_) | Engine::Reencode(..) => None,
+        }
+    }
+
+    /// What the last picture was like, where the camera made it.
+    pub fn seen(&self) -> Option<Seen> {
+        match &self.engine {
+            Engine::Immediate(encoder) => encoder.seen(),
+            Engine::Reencode(encoder, _) => encoder.seen(),
+            Engine::Queued(_) => None,
         }
     }
 
@@ -320,7 +342,7 @@ impl Hardware {
 pub fn choose(
     config: &config::Encoder,
     camera: &CameraInfo,
-    extras: Extras,
+    extras: &Extras,
     hardware: &mut Hardware,
 ) -> Result<Choice, EncodeError> {
     use config::EncoderKind::{Auto, Passthrough as ConfiguredPassthrough, Software as ConfiguredSoftware, V4l2M2m};
@@ -336,16 +358,19 @@ pub fn choose(
         encoder.set_limited_range(camera.limited_range);
         Ok(Box::new(encoder))
     };
+    let new_passthrough =
+        || Box::new(Passthrough::new(Intake::new(extras.bound, extras.endless.clone()))) as Box<dyn Encoder>;
     match (config.kind, format) {
         (Auto | ConfiguredSoftware, PixelFormat::Mjpeg) if extras.reencode => Ok(Choice {
-            engine: Engine::Reencode(Box::new(Reencode::new(quality)?), extras.orientation),
+            engine: Engine::Reencode(
+                Box::new(Reencode::new(quality, extras.bound, extras.endless.clone())?),
+                extras.orientation,
+            ),
             reason: "the camera delivers MJPEG, which is decoded to draw on it".to_owned(),
             is_fallback: false,
         }),
-        (Auto, PixelFormat::Mjpeg) => Ok(immediate(Box::<Passthrough>::default(), "the camera delivers MJPEG")),
-        (ConfiguredPassthrough, PixelFormat::Mjpeg) => {
-            Ok(immediate(Box::<Passthrough>::default(), "encoder.kind is passthrough"))
-        }
+        (Auto, PixelFormat::Mjpeg) => Ok(immediate(new_passthrough(), "the camera delivers MJPEG")),
+        (ConfiguredPassthrough, PixelFormat::Mjpeg) => Ok(immediate(new_passthrough(), "encoder.kind is passthrough")),
         (ConfiguredPassthrough, format) => Err(EncodeError::WrongFormat {
             encoder: "passthrough",
             format,

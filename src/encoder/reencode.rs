@@ -6,10 +6,11 @@ use turbojpeg_sys as tj;
 
 use super::turbo::{NO_SIZE, Turbo};
 use super::turn::mean;
-use super::{EncodeError, Encoded, Software};
+use super::{EncodeError, Encoded, Endless, Intake, Seen, Software};
 use crate::config::Orientation;
 use crate::frame::{MonotonicTime, PixelFormat, Plane, PlaneMut, RawFrame, RawFrameMut, Size};
-use crate::jpeg;
+use crate::jpeg::Bound;
+use crate::memory;
 
 /// See the module's text. [`decode`](Self::decode), then draw on [`planes_mut`](Self::planes_mut), then
 /// [`encode`](Self::encode).
@@ -18,9 +19,10 @@ use crate::jpeg;
 /// costs far less than transforming and coding its third more blocks again.
 #[derive(Debug)]
 pub struct Reencode {
+    intake: Intake,
     turbo: Turbo,
     encoder: Software,
-    /// The JPEG with its Huffman tables, where the camera left them out.
+    /// The JPEG with what the camera left out.
     completed: Vec<u8>,
     /// As the JPEG has them.
     decoded: [Component; 3],
@@ -44,7 +46,7 @@ struct Component {
 impl Component {
     fn resize(&mut self, width: usize, height: usize) {
         (self.width, self.height) = (width, height);
-        self.data.resize(width * height, 0);
+        memory::resize(&mut self.data, width * height);
     }
 
     fn row(&self, y: usize) -> &[u8] {
@@ -53,10 +55,11 @@ impl Component {
 }
 
 impl Reencode {
-    /// An instance that encodes with a JPEG quality from 1 to 100.
-    pub fn new(quality: u32) -> Result<Self, EncodeError> {
+    /// An instance that encodes with a JPEG quality from 1 to 100, for pictures within this bound.
+    pub fn new(quality: u32, bound: Bound, endless: Endless) -> Result<Self, EncodeError> {
         Ok(Self {
-            turbo: Turbo::decompressor()?,
+            intake: Intake::new(bound, endless),
+            turbo: Turbo::decompressor(bound)?,
             encoder: Software::new(quality)?,
             completed: Vec::new(),
             decoded: Default::default(),
@@ -73,32 +76,24 @@ impl Reencode {
         self.encoder.set_quality(quality)
     }
 
+    /// What the last frame's JPEG was like.
+    pub fn seen(&self) -> Option<Seen> {
+        self.intake.seen()
+    }
+
     /// Decodes a frame of MJPEG. Its size is the JPEG's own, whatever was negotiated.
     ///
     /// # Errors
-    /// What is not a whole 8-bit JPEG in colour or grey; then there is no picture until the next frame. A JPEG that
+    /// What is not a whole 8-bit JPEG in colour or grey, or has more pixels than the bound; then there is no picture until the next frame. A JPEG that
     /// viewers would show with a blemish is decoded.
     pub fn decode(&mut self, frame: &RawFrame<'_>) -> Result<(), EncodeError> {
         const CALL: &str = "tj3DecompressToYUVPlanes8";
         self.size = NO_SIZE;
-        let data = match frame.plane(0) {
-            Some(plane) if frame.pixel_format == PixelFormat::Mjpeg => plane.data,
-            _ => {
-                return Err(EncodeError::WrongFormat {
-                    encoder: "software",
-                    format: frame.pixel_format,
-                    remedy: "it is raw already: set overlay.reencode to false",
-                });
-            }
-        };
-        let info = jpeg::inspect(data)?;
-        let source = match info.insert_tables_at {
-            None => data,
-            Some(at) => {
-                self.completed.clear();
-                self.completed.extend_from_slice(&data[..at]);
-                self.completed.extend_from_slice(jpeg::HUFFMAN_TABLES);
-                self.completed.extend_from_slice(&data[at..]);
+        let picture = self.intake.take(frame, "software")?;
+        let source = match picture.pieces {
+            [whole, [], [], []] => whole,
+            pieces => {
+                memory::join(&mut self.completed, &pieces);
                 &self.completed
             }
         };

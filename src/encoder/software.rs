@@ -9,6 +9,7 @@ use super::turn::RawTurner;
 use super::{EncodeError, Encoded, Encoder};
 use crate::config::Orientation;
 use crate::frame::{PixelFormat, RawFrame, Size};
+use crate::memory;
 
 /// See the module's text.
 ///
@@ -63,11 +64,12 @@ impl Software {
         self.limited_range = limited;
     }
 
-    fn resize(&mut self, size: Size) {
+    fn resize(&mut self, size: Size) -> Result<(), EncodeError> {
         if self.size != size {
-            self.buffer = vec![0; worst_jpeg(size, tj::TJSAMP_TJSAMP_420)];
+            self.buffer = vec![0; worst_jpeg(size, tj::TJSAMP_TJSAMP_420)?];
             self.size = size;
         }
+        Ok(())
     }
 }
 
@@ -125,7 +127,7 @@ impl Software {
                 });
             }
         }
-        self.resize(size);
+        self.resize(size)?;
         let taken = self.turner.planes();
         let mut planes: [(&[u8], usize); 3] = std::array::from_fn(|i| lent[i].unwrap_or(taken[i]));
         if self.limited_range {
@@ -161,7 +163,7 @@ impl Software {
         if result != 0 {
             return Err(self.turbo.failed("tj3CompressFromYUVPlanes8", size));
         }
-        Ok(Encoded { pieces: [&self.buffer[..length as usize], &[], &[]], size })
+        Ok(Encoded { pieces: [&self.buffer[..length as usize], &[], &[], &[]], size })
     }
 }
 
@@ -190,7 +192,7 @@ const fn full_range(origin: i32, steps: i32, target: i32, span: i32) -> [u8; 256
 
 /// Copies a plane through a table, rows one behind the other.
 fn expand((data, stride): (&[u8], usize), width: usize, rows: usize, table: &[u8; 256], to: &mut Vec<u8>) {
-    to.resize(width * rows, 0);
+    memory::resize(to, width * rows);
     for (to, from) in to.chunks_exact_mut(width.max(1)).zip(data.chunks(stride.max(1))) {
         for (to, from) in to.iter_mut().zip(from) {
             *to = table[usize::from(*from)];

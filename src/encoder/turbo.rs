@@ -7,23 +7,17 @@ use turbojpeg_sys as tj;
 
 use super::EncodeError;
 use crate::frame::Size;
+use crate::jpeg::{Bound, SCANS_MAX};
 
 /// Names a size where there is none yet.
 pub(super) const NO_SIZE: Size = Size { width: 0, height: 0 };
-
-/// The most pixels a JPEG may say it has: as many as the configuration allows. Its header alone makes the library
-/// allocate for all of them.
-const MAX_PIXELS: i32 = 8192 * 8192;
-
-/// The most scans of a progressive JPEG; usual are ten. Each goes over the whole picture, whatever its few bytes say.
-const MAX_SCANS: i32 = 100;
 
 /// What an instance is for.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Compress,
-    Decompress,
-    Transform,
+    Decompress(Bound),
+    Transform(Bound),
 }
 
 /// A turbojpeg handle.
@@ -40,20 +34,20 @@ impl Turbo {
     }
 
     /// An instance that decompresses what cameras deliver.
-    pub(super) fn decompressor() -> Result<Self, EncodeError> {
-        Self::new(Kind::Decompress)
+    pub(super) fn decompressor(bound: Bound) -> Result<Self, EncodeError> {
+        Self::new(Kind::Decompress(bound))
     }
 
     /// An instance that turns what cameras deliver.
-    pub(super) fn transformer() -> Result<Self, EncodeError> {
-        Self::new(Kind::Transform)
+    pub(super) fn transformer(bound: Bound) -> Result<Self, EncodeError> {
+        Self::new(Kind::Transform(bound))
     }
 
     fn new(kind: Kind) -> Result<Self, EncodeError> {
         let init = match kind {
             Kind::Compress => tj::TJINIT_TJINIT_COMPRESS,
-            Kind::Decompress => tj::TJINIT_TJINIT_DECOMPRESS,
-            Kind::Transform => tj::TJINIT_TJINIT_TRANSFORM,
+            Kind::Decompress(_) => tj::TJINIT_TJINIT_DECOMPRESS,
+            Kind::Transform(_) => tj::TJINIT_TJINIT_TRANSFORM,
         };
         // SAFETY: no pointers; the handle is checked.
         let handle = unsafe { tj::tj3Init(init as c_int) };
@@ -63,17 +57,18 @@ impl Turbo {
             reason: "out of memory".to_owned(),
         })?;
         let turbo = Self { handle, kind };
-        if !matches!(kind, Kind::Decompress) {
+        if !matches!(kind, Kind::Decompress(_)) {
             // The caller's buffer is as large as the worst JPEG of its size: the library need never replace it.
             turbo.set(tj::TJPARAM_TJPARAM_NOREALLOC, 1)?;
         }
-        if !matches!(kind, Kind::Transform) {
+        if !matches!(kind, Kind::Transform(_)) {
             // The ARM11 has no vector unit, so the transform counts; the fast one differs by less than a grey level.
             turbo.set(tj::TJPARAM_TJPARAM_FASTDCT, 1)?;
         }
-        if !matches!(kind, Kind::Compress) {
-            turbo.set(tj::TJPARAM_TJPARAM_MAXPIXELS, MAX_PIXELS)?;
-            turbo.set(tj::TJPARAM_TJPARAM_SCANLIMIT, MAX_SCANS)?;
+        if let Kind::Decompress(bound) | Kind::Transform(bound) = kind {
+            // The header alone makes the library allocate for all of its pixels.
+            turbo.set(tj::TJPARAM_TJPARAM_MAXPIXELS, i32::try_from(bound.pixels()).unwrap_or(i32::MAX))?;
+            turbo.set(tj::TJPARAM_TJPARAM_SCANLIMIT, SCANS_MAX)?;
         }
         Ok(turbo)
     }
@@ -112,8 +107,8 @@ impl Turbo {
         unsafe { tj::tj3GetErrorCode(self.handle()) == tj::TJERR_TJERR_WARNING as c_int }
     }
 
-    /// Reads a JPEG's header and refuses what neither viewers nor the calls after this one take: more than 8 bits per
-    /// sample, lossless JPEG, and colours other than grey and YCbCr.
+    /// Reads a JPEG's header and refuses what neither viewers nor the calls after this one take: more pixels than the
+    /// bound, more than 8 bits per sample, lossless JPEG, and colours other than grey and YCbCr.
     pub(super) fn read_header(&mut self, jpeg: &[u8]) -> Result<Size, EncodeError> {
         const CALL: &str = "tj3DecompressHeader";
         // SAFETY: the handle is live and `jpeg` has that many bytes.
@@ -129,6 +124,10 @@ impl Turbo {
         let (Ok(width @ 1..), Ok(height @ 1..)) = (u32::try_from(width), u32::try_from(height)) else {
             return Err(refused("no picture size".to_owned()));
         };
+        let size = Size { width, height };
+        if let Kind::Decompress(bound) | Kind::Transform(bound) = self.kind {
+            bound.check(size)?;
+        }
         let (precision, lossless) = (self.get(tj::TJPARAM_TJPARAM_PRECISION), self.get(tj::TJPARAM_TJPARAM_LOSSLESS));
         if precision != 8 || lossless != 0 {
             return Err(refused(format!("not an 8-bit lossy JPEG ({precision} bits, lossless {lossless})")));
@@ -137,7 +136,7 @@ impl Turbo {
         if colours != tj::TJCS_TJCS_YCbCr as i32 && colours != tj::TJCS_TJCS_GRAY as i32 {
             return Err(refused(format!("neither YCbCr nor grey (colour space {colours})")));
         }
-        Ok(Size { width, height })
+        Ok(size)
     }
 }
 
@@ -148,8 +147,13 @@ impl Drop for Turbo {
     }
 }
 
-/// Bytes that hold any JPEG of this size.
-pub(super) fn worst_jpeg(size: Size, subsampling: tj::TJSAMP) -> usize {
-    // SAFETY: pure arithmetic; a size it cannot handle gives 0, and the call that follows then fails with a message.
-    unsafe { tj::tj3JPEGBufSize(size.width as c_int, size.height as c_int, subsampling) as usize }
+/// Bytes that hold any JPEG of this size, turned or not: its sides are made whole blocks.
+///
+/// # Errors
+/// More pixels than `camera.resolution` can ask for. The library's own formula is in C's int, and overflows there.
+pub(super) fn worst_jpeg(size: Size, subsampling: tj::TJSAMP) -> Result<usize, EncodeError> {
+    Bound::MAX.check(size)?;
+    let [width, height] = [size.width, size.height].map(|side| side.next_multiple_of(32) as c_int);
+    // SAFETY: pure arithmetic.
+    Ok(unsafe { tj::tj3JPEGBufSize(width, height, subsampling) as usize })
 }

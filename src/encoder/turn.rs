@@ -8,7 +8,8 @@ use super::EncodeError;
 use super::turbo::{Turbo, worst_jpeg};
 use crate::config::Orientation;
 use crate::frame::{PixelFormat, Plane, RawFrame, Size};
-use crate::jpeg;
+use crate::jpeg::{self, Bound};
+use crate::memory;
 
 /// Turns raw pictures into planes of its own, which are used again for the next picture.
 ///
@@ -29,7 +30,7 @@ struct Buffer {
 impl Buffer {
     fn resize(&mut self, width: usize, height: usize) {
         self.stride = width;
-        self.data.resize(width * height, 0);
+        memory::resize(&mut self.data, width * height);
     }
 }
 
@@ -425,16 +426,16 @@ pub struct JpegTurner {
 }
 
 impl JpegTurner {
-    /// A turner for JPEGs of any size.
-    pub fn new() -> Result<Self, EncodeError> {
-        Ok(Self { turbo: Turbo::transformer()?, joined: Vec::new(), buffer: Vec::new() })
+    /// A turner for JPEGs within this bound.
+    pub fn new(bound: Bound) -> Result<Self, EncodeError> {
+        Ok(Self { turbo: Turbo::transformer(bound)?, joined: Vec::new(), buffer: Vec::new() })
     }
 
     /// The JPEG, turned, and its size. The pieces are those of [`Encoded`](super::Encoded): one after the other they
     /// make a JPEG with Huffman tables.
     ///
     /// # Errors
-    /// What is not a whole 8-bit JPEG in colour or grey. A JPEG that viewers would show with a blemish is turned.
+    /// What is not a whole 8-bit JPEG in colour or grey, or has more pixels than the bound. A JPEG that viewers would show with a blemish is turned.
     pub fn turn<'a>(
         &'a mut self,
         jpeg_pieces: &[&[u8]],
@@ -445,10 +446,7 @@ impl JpegTurner {
         let source = if let (Some(only), None) = (pieces.next(), pieces.next()) {
             *only
         } else {
-            joined.clear();
-            for piece in jpeg_pieces {
-                joined.extend_from_slice(piece);
-            }
+            memory::join(joined, jpeg_pieces);
             joined.as_slice()
         };
         jpeg::inspect(source)?;
@@ -456,11 +454,9 @@ impl JpegTurner {
         // Reading the header set these as the source has them; viewers take sequential Huffman code best.
         turbo.set(tj::TJPARAM_TJPARAM_PROGRESSIVE, 0)?;
         turbo.set(tj::TJPARAM_TJPARAM_ARITHMETIC, 0)?;
-        // Rows of blocks are whole in the library's formula, and one byte more tells a full buffer from a JPEG.
-        let whole = |length: u32| length.next_multiple_of(32);
-        let worst = Size { width: whole(size.width), height: whole(size.height) };
-        let worst = worst_jpeg(worst, turbo.get(tj::TJPARAM_TJPARAM_SUBSAMP)) + 1;
-        if buffer.len() < worst {
+        // One byte more tells a full buffer from a JPEG.
+        let worst = worst_jpeg(size, turbo.get(tj::TJPARAM_TJPARAM_SUBSAMP))? + 1;
+        if buffer.len() < worst || memory::is_oversized(buffer.len(), worst) {
             *buffer = vec![0; worst];
         }
         // SAFETY: all of its fields may be zero.

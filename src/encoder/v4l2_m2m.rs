@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use v4l2r::bindings::{V4L2_CID_JPEG_COMPRESSION_QUALITY, V4L2_CID_MPEG_VIDEO_BITRATE};
 use v4l2r::ioctl::Capabilities;
 
-use super::passthrough::complete;
 use super::{EncodeError, Encoded};
 use crate::camera::{BufferIndex, CameraInfo};
 use crate::frame::{MonotonicTime, PixelFormat, RawFrame, Size, copy};
+use crate::jpeg;
 use crate::v4l2::{self, Device, Format, Fourcc, MemoryType, Payload, PlaneLayout, PlaneMapping, QueueType, V4l2Error};
 
 /// Frames in the encoder at a time: one in work and one waiting, so that it never pauses between two.
@@ -561,15 +561,17 @@ impl M2m {
 /// find that of its thumbnail.
 fn without_exif(data: &[u8]) -> Result<Encoded<'_>, EncodeError> {
     const APP1: [u8; 2] = [0xff, 0xe1];
-    let whole = complete(data)?;
+    let info = jpeg::headers(data)?;
+    let data = &data[..info.end(data)?];
+    let whole = Encoded::of_jpeg(data, &info, false);
     // Behind SOI, or behind the JFIF segment there.
     let jfif = if data.get(2..4) == Some(&[0xff, 0xe0]) { segment_length(data, 2) } else { Some(0) };
     let exif = jfif.map(|length| 2 + length).filter(|at| data.get(*at..at + 2) == Some(&APP1));
     let Some((at, end)) = exif.and_then(|at| Some((at, at + segment_length(data, at)?))) else { return Ok(whole) };
     match whole.pieces {
         // Tables that had to be inserted come later in the file than Exif data, if they are missing at all.
-        [_, [], []] => {
-            Ok(Encoded { pieces: [&data[..at], data.get(end..).unwrap_or_default(), &[]], size: whole.size })
+        [_, [], ..] if info.start == 0 => {
+            Ok(Encoded { pieces: [&data[..at], data.get(end..).unwrap_or_default(), &[], &[]], size: whole.size })
         }
         _ => Ok(whole),
     }

@@ -100,18 +100,28 @@ fn damaged_pictures_do_no_harm() {
         std::fs::write(folder.path().join(format!("{i:03}.jpg")), jpeg).unwrap();
     }
     let path = format!("camera.replay.path={}", folder.path().display());
-    let mut daemon = Start::with(&["camera.source=replay", "camera.frame_rate=120", &path]).spawn();
-    drop(daemon.stream("/stream").part());
-    let descriptors = daemon.open_descriptors();
-    // Each part that arrives is checked.
-    let mut stream = daemon.stream("/stream");
-    for _ in 0..150 {
-        stream.part();
+    for more in [
+        &[][..],
+        &["camera.orientation=rotate-90"],
+        &["camera.orientation=flip-horizontal"],
+        &["overlay.text=x", "overlay.reencode=true"],
+        &["overlay.text=x", "overlay.reencode=true", "camera.orientation=rotate-270"],
+    ] {
+        let set =
+            [&["camera.source=replay", "camera.frame_rate=120", "encoder.software_load=100", &path], more].concat();
+        let mut daemon = Start::with(&set).spawn();
+        drop(daemon.stream("/stream").part());
+        let descriptors = daemon.open_descriptors();
+        // Each part that arrives is checked.
+        let mut stream = daemon.stream("/stream");
+        for _ in 0..150 {
+            stream.part();
+        }
+        let frames = &daemon.status()["frames"];
+        assert!(frames["dropped"].as_u64().unwrap() > 30, "{more:?}: {frames}");
+        drop(stream);
+        assert_unharmed(&mut daemon, descriptors);
     }
-    let frames = &daemon.status()["frames"];
-    assert!(frames["dropped"].as_u64().unwrap() > 30, "{frames}");
-    drop(stream);
-    assert_unharmed(&mut daemon, descriptors);
 }
 
 /// Changes that make no sense are refused with a reason; those that do leave a picture.

@@ -10,6 +10,7 @@
 mod appliance;
 mod configuration;
 mod controls;
+mod damage;
 mod faults;
 mod fuzz;
 mod hardware;

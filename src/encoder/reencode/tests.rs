@@ -8,11 +8,15 @@ fn mjpeg(data: &[u8]) -> RawFrame<'_> {
     RawFrame::new(PixelFormat::Mjpeg, negotiated, [plane], 3, MonotonicTime::from_nanos(5))
 }
 
+fn reencode(quality: u32) -> Result<Reencode, EncodeError> {
+    Reencode::new(quality, Bound::of(Size { width: 640, height: 480 }), Endless::default())
+}
+
 const SIZES: [(u32, u32); 6] = [(64, 48), (65, 49), (16, 16), (1, 1), (33, 7), (640, 480)];
 
 #[test]
 fn every_subsampling_and_size_comes_out_as_it_went_in() {
-    let mut reencode = Reencode::new(95).unwrap();
+    let mut reencode = reencode(95).unwrap();
     for (width, height) in SIZES {
         for subsampling in SUBSAMPLINGS {
             let size = Size { width, height };
@@ -79,7 +83,7 @@ fn chroma_is_the_mean_of_what_there_is() {
 
 #[test]
 fn what_is_drawn_is_seen_and_turned() {
-    let mut reencode = Reencode::new(90).unwrap();
+    let mut reencode = reencode(90).unwrap();
     for subsampling in SUBSAMPLINGS {
         let jpeg = jpeg_of(Size { width: 96, height: 64 }, subsampling, true, |_, _, _| 100);
         for orientation in ALL {
@@ -118,7 +122,7 @@ fn what_is_drawn_is_seen_and_turned() {
 
 #[test]
 fn refuses_what_is_no_jpeg_and_forgets_the_picture_before() {
-    let mut reencode = Reencode::new(80).unwrap();
+    let mut reencode = reencode(80).unwrap();
     assert!(reencode.encode(Orientation::Rotate0).is_err());
     let jpeg = jpeg_of(Size { width: 64, height: 48 }, tj::TJSAMP_TJSAMP_422, false, scene);
     reencode.decode(&mjpeg(&jpeg)).unwrap();
@@ -136,17 +140,13 @@ fn refuses_what_is_no_jpeg_and_forgets_the_picture_before() {
 
 #[test]
 fn damaged_jpegs_are_decoded_or_refused() {
-    let mut reencode = Reencode::new(80).unwrap();
+    let mut reencode = reencode(80).unwrap();
     let (mut taken, mut refused) = (0, 0);
     for subsampling in SUBSAMPLINGS {
         for progressive in [false, true] {
             let jpeg = jpeg_of(Size { width: 48, height: 32 }, subsampling, progressive, scene);
             for seed in 1000..1300 {
                 let damaged = damage(&jpeg, seed);
-                // A header may say any size; a huge one only costs time.
-                if jpeg::inspect(&damaged).is_ok_and(|info| info.size.width * info.size.height > 4_000_000) {
-                    continue;
-                }
                 if reencode.decode(&mjpeg(&damaged)).is_ok() {
                     let size = reencode.planes_mut().size;
                     assert_eq!(reencode.encode(Orientation::Rotate0).unwrap().size, size);
@@ -165,7 +165,7 @@ fn damaged_jpegs_are_decoded_or_refused() {
 
 #[test]
 fn steady_state_keeps_its_memory() {
-    let mut reencode = Reencode::new(80).unwrap();
+    let mut reencode = reencode(80).unwrap();
     let jpeg = without_tables(&jpeg_of(Size { width: 64, height: 48 }, tj::TJSAMP_TJSAMP_422, false, scene));
     let mut addresses = || {
         reencode.decode(&mjpeg(&jpeg)).unwrap();

@@ -1,0 +1,123 @@
+//! The JPEGs that cameras make: checked, cut to the picture, completed where something is missing.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::{EncodeError, Encoded};
+use crate::frame::{PixelFormat, RawFrame, Size};
+use crate::jpeg::{self, Bound, JpegError, JpegInfo};
+
+/// One in so many pictures that end with their frame is searched for an end before that.
+const SEARCHED: u32 = 32;
+/// Pictures searched after one was found that ends before its frame does.
+const SEARCHED_ON: u32 = 300;
+/// A camera whose pictures all lack their end for this long never sends it.
+const ENDLESS_AFTER: Duration = Duration::from_secs(2);
+
+/// Since when pictures lack their end of image, all of them. Kept over reopenings of a camera.
+#[derive(Clone, Debug, Default)]
+pub struct Endless(Rc<Cell<Option<Instant>>>);
+
+impl Endless {
+    /// Notes one more. True if it has lasted.
+    fn note(&self, now: Instant) -> bool {
+        let since = self.0.get().unwrap_or(now);
+        self.0.set(Some(since));
+        now.duration_since(since) >= ENDLESS_AFTER
+    }
+}
+
+/// What a camera's last picture was like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its size, before it was turned.
+    pub size: Size,
+    /// Its end of image was missing.
+    pub is_endless: bool,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Intake {
+    bound: Bound,
+    endless: Endless,
+    /// Pictures still to be searched for their first end of image.
+    search: u32,
+    count: u32,
+    seen: Option<Seen>,
+}
+
+impl Intake {
+    /// For a camera with this bound.
+    pub fn new(bound: Bound, endless: Endless) -> Self {
+        Self { bound, endless, search: 0, count: 0, seen: None }
+    }
+
+    /// The last picture taken.
+    pub fn seen(&self) -> Option<Seen> {
+        self.seen
+    }
+
+    /// The picture in a frame of MJPEG, borrowed from it. `encoder` is who wants it.
+    ///
+    /// # Errors
+    /// What is no JPEG, or one larger than the bound; found before anything is allocated for it.
+    pub fn take<'a>(&mut self, frame: &RawFrame<'a>, encoder: &'static str) -> Result<Encoded<'a>, EncodeError> {
+        let data = match frame.plane(0) {
+            Some(plane) if frame.pixel_format == PixelFormat::Mjpeg => plane.data,
+            _ => {
+                return Err(EncodeError::WrongFormat {
+                    encoder,
+                    format: frame.pixel_format,
+                    remedy: "set encoder.kind to auto, and overlay.reencode to false",
+                });
+            }
+        };
+        let info = jpeg::headers(data)?;
+        self.bound.check(info.size)?;
+        let (end, is_endless) = match self.end(data, &info) {
+            Ok(end) => {
+                self.endless.0.set(None);
+                (end, false)
+            }
+            Err(JpegError::NoEnd { length }) if self.endless.note(Instant::now()) => {
+                (info.end_of_endless(&data[..length]), true)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.bound.check_length(end - info.start)?;
+        self.seen = Some(Seen { size: info.size, is_endless });
+        Ok(Encoded::of_jpeg(&data[..end], &info, is_endless))
+    }
+
+    /// Where the picture ends. Behind it may be what an earlier, longer one left in the camera's buffer, with an end of
+    /// image of its own. No camera does that now and then: a look at some pictures tells whether all must be searched.
+    fn end(&mut self, data: &[u8], info: &JpegInfo) -> Result<usize, JpegError> {
+        let due = self.count.is_multiple_of(SEARCHED);
+        self.count = self.count.wrapping_add(1);
+        if self.search == 0 && !due {
+            return info.end(data);
+        }
+        // What is damaged may seem to skip its end.
+        let Ok(end) = info.first_end(data) else { return info.end(data) };
+        let ends_early = jpeg::without_zeros(data).len() > end;
+        self.search = if ends_early { SEARCHED_ON } else { self.search.saturating_sub(1) };
+        Ok(end)
+    }
+}
+
+impl<'a> Encoded<'a> {
+    /// The JPEG in `data`, up to its end, with what is missing.
+    pub(super) fn of_jpeg(data: &'a [u8], info: &JpegInfo, is_endless: bool) -> Self {
+        let end = if is_endless { jpeg::END } else { &[] };
+        let pieces = match info.insert_tables_at {
+            None => [&data[info.start..], &[], &[], end],
+            Some(at) => [&data[info.start..at], jpeg::HUFFMAN_TABLES, &data[at..], end],
+        };
+        Self { pieces, size: info.size }
+    }
+}
+
+#[cfg(test)]
+mod tests;
