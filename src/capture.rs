@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value as Json};
-use tokio::sync::oneshot;
 
 use crate::cadence::Cadence;
 use crate::camera::control::{self, Control};
@@ -20,6 +19,7 @@ use crate::encoder::v4l2_m2m::{Event, Submitted};
 use crate::encoder::{self, Choice, EncodeError, Encoded, Endless, Engine, Hardware};
 use crate::frame::{MonotonicTime, PartPool, PixelFormat, Size};
 use crate::health::{Health, State};
+use crate::hold::Hold;
 use crate::hub::Hub;
 use crate::load::Load;
 use crate::memory;
@@ -27,7 +27,8 @@ use crate::metrics::Metrics;
 use crate::oddities::Oddities;
 use crate::overlay::Overlay;
 use crate::placeholder::Placeholder;
-use crate::settings::{Change, ChangeError, Command, Mailbox, Settings};
+use crate::requests::{Asked, ControlChange, ControlsAsked, Known, Mailbox, Pace, Trial, Verdict};
+use crate::settings::{ChangeError, Settings};
 
 /// The longest the loop waits for a frame before it looks round.
 const ROUND: Duration = Duration::from_millis(250);
@@ -43,6 +44,8 @@ const DROPS_TOLD_EVERY: Duration = Duration::from_secs(60);
 const STORM_PAUSE: Duration = Duration::from_millis(1);
 /// Cameras this slow are encoded also while nobody watches.
 const SLOW_PERIOD: Duration = Duration::from_secs(2);
+/// Changes of controls get so much time between two frames.
+const CONTROLS_BUDGET: Duration = Duration::from_millis(20);
 /// Placeholders come at this pace: often enough for clients that give up on silence, rare enough to cost nothing.
 const PLACEHOLDER_PERIOD: Duration = Duration::from_secs(1);
 /// Pauses between attempts to open the camera.
@@ -65,6 +68,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Changes on their way to the capture thread.
     pub mailbox: Mailbox,
+    /// The camera's controls, as far as they are known.
+    pub controls: Known,
     settings: Mutex<Settings>,
     pipeline: Mutex<Option<Pipeline>>,
     idle_round: Duration,
@@ -101,6 +106,7 @@ impl Shared {
             health: Health::default(),
             metrics: Metrics::default(),
             mailbox: Mailbox::default(),
+            controls: Known::default(),
             settings: Mutex::new(Settings::of(config)),
             pipeline: Mutex::new(None),
             idle_round: watchdog.map_or(IDLE_ROUND, |interval| (interval / 4).min(IDLE_ROUND)),
@@ -146,8 +152,8 @@ struct Capture<'a> {
     config: config::Camera,
     encoder_config: config::Encoder,
     overlay_config: config::Overlay,
-    /// Why no camera may be opened (`PINHOLE_HOLD`): the appliance found that it hangs again and again.
-    hold: Option<String>,
+    /// While no camera may be opened.
+    hold: Option<Hold>,
     opener: Opener,
     shared: &'a Shared,
     pool: PartPool,
@@ -167,8 +173,10 @@ struct Capture<'a> {
     /// While the software encoder stands in for the hardware's: what it can do.
     size_limit: Option<Size>,
     settings: Settings,
-    /// A change that the next opening tries: what was in force before, and who waits for the answer.
-    trying: Option<(Settings, oneshot::Sender<Result<Settings, ChangeError>>)>,
+    /// Changes that the next opening tries.
+    trial: Option<Trial>,
+    /// Keeps such openings apart.
+    pace: Pace,
     /// Controls set while the program runs.
     controls: Map<String, Json>,
 }
@@ -221,7 +229,7 @@ impl End {
 impl<'a> Capture<'a> {
     fn new(config: &Config, notes: Vec<String>, shared: &'a Shared) -> Self {
         Self {
-            hold: std::env::var("PINHOLE_HOLD").ok().filter(|reason| !reason.is_empty()),
+            hold: Hold::from_environment(),
             opener: Opener::new(config.camera.clone()),
             size: config.camera.resolution.size(),
             config: config.camera.clone(),
@@ -239,7 +247,8 @@ impl<'a> Capture<'a> {
             endless: Endless::default(),
             size_limit: None,
             settings: Settings::of(config),
-            trying: None,
+            trial: None,
+            pace: Pace::default(),
             controls: Map::new(),
         }
     }
@@ -247,22 +256,14 @@ impl<'a> Capture<'a> {
     fn run(mut self) {
         while !self.shared.hub.is_closed() {
             self.shared.health.round();
-            let end = match self.open() {
-                Ok(mut open) => {
-                    if let Some((_, answer)) = self.trying.take() {
-                        let _ = answer.send(Ok(self.settings.clone()));
-                    }
-                    self.stream(&mut open)
-                }
-                Err(reason) => match self.trying.take() {
-                    // Not what the camera can do: it goes on as before.
-                    Some((before, answer)) => {
-                        self.put_in_force(before);
-                        let _ = answer.send(Err(ChangeError::Failed(reason)));
-                        End::Reopen
-                    }
-                    None => End::degraded(reason),
-                },
+            self.begin_trial();
+            if let Some(settings) = self.trial.as_ref().map(|trial| trial.settings().clone()) {
+                self.put_in_force(settings);
+            }
+            let opened = self.open();
+            let end = match self.trial.take() {
+                Some(trial) => self.end_attempt(trial, opened),
+                None => self.stream_opened(opened),
             };
             // What camera and encoder had is not needed again, or in another size.
             memory::give_back();
@@ -276,6 +277,7 @@ impl<'a> Capture<'a> {
                 }
                 End::Failed(state) => {
                     self.shared.set_pipeline(None);
+                    self.shared.controls.forget();
                     self.fail(state);
                     self.back_off();
                 }
@@ -284,10 +286,19 @@ impl<'a> Capture<'a> {
         self.shared.hub.clear();
     }
 
-    fn open(&mut self) -> Result<Open, String> {
-        if let Some(reason) = &self.hold {
-            return Err(reason.clone());
+    fn check_hold(&mut self) -> Result<(), String> {
+        if let Some(hold) = &self.hold {
+            if let Some(reason) = hold.reason() {
+                return Err(reason.to_owned());
+            }
+            log::info!("the camera was left alone for long enough: it is tried again");
+            self.hold = None;
         }
+        Ok(())
+    }
+
+    fn open(&mut self) -> Result<Open, String> {
+        self.check_hold()?;
         let limit = self.size_limit.filter(|_| self.hardware.is_given_up());
         let mut camera =
             self.opener.open(limit.unwrap_or(self.settings.resolution.size())).map_err(|error| error.to_string())?;
@@ -421,6 +432,21 @@ impl<'a> Capture<'a> {
         notes
     }
 
+    fn stream_opened(&mut self, opened: Result<Open, String>) -> End {
+        let mut open = match opened {
+            Ok(open) => open,
+            Err(reason) => return End::degraded(reason),
+        };
+        self.shared.controls.opened();
+        let end = self.stream(&mut open);
+        self.shared.controls.set_live(false);
+        // Whoever asks for them before there is a camera again gets these.
+        if matches!(end, End::Idle | End::Reopen) && self.shared.controls.get().is_none() {
+            self.tell_controls(&mut open);
+        }
+        end
+    }
+
     /// Frame after frame, until something ends it.
     fn stream(&mut self, open: &mut Open) -> End {
         let idle_after = self.config.idle_after.get();
@@ -429,7 +455,7 @@ impl<'a> Capture<'a> {
         let is_slow = period >= SLOW_PERIOD && self.config.idle == config::Idle::SkipEncode;
         while !self.shared.hub.is_closed() {
             self.shared.health.round();
-            if let Some(end) = self.obey(Some(open)) {
+            if let Some(end) = self.obey(open) {
                 return end;
             }
             if open.choice.is_fallback && self.hardware.is_due() {
@@ -444,7 +470,11 @@ impl<'a> Capture<'a> {
             }
             if at_rest && self.opener.is_synthetic() {
                 self.enter_idle();
+                self.pace.resume(Instant::now());
+                // Whoever only reads controls does not wake it.
+                self.shared.controls.set_live(false);
                 self.shared.hub.wait_wanted(self.shared.idle_round);
+                self.shared.controls.set_live(true);
                 open.last_good = Instant::now();
                 continue;
             }
@@ -479,7 +509,7 @@ impl<'a> Capture<'a> {
     }
 
     /// Waits for the camera's next frame, the encoder's next JPEG, or the end of the round.
-    fn wait(&self, open: &mut Open) -> Result<Option<BufferIndex>, crate::camera::CameraError> {
+    fn wait(&mut self, open: &mut Open) -> Result<Option<BufferIndex>, crate::camera::CameraError> {
         let mut timeout = ROUND.min(self.shared.idle_round);
         let (fd, deadline) = match &open.choice.engine {
             Engine::Queued(encoder) => (encoder.wait_fd(), encoder.deadline()),
@@ -498,6 +528,9 @@ impl<'a> Capture<'a> {
         if buffer.is_some() {
             self.shared.metrics.captured.add(1);
             open.frames += 1;
+            if open.frames == 1 {
+                self.pace.resume(Instant::now());
+            }
         }
         Ok(buffer)
     }
@@ -787,76 +820,156 @@ impl<'a> Capture<'a> {
     }
 
     /// Does what was asked for meanwhile. `Some` where the camera must be opened anew for it.
-    fn obey(&mut self, mut open: Option<&mut Open>) -> Option<End> {
-        for command in self.shared.mailbox.take() {
-            let no_camera = || {
-                let (state, _) = self.shared.health.state();
-                let reason = state.reason().map_or("the camera is not running", |reason| reason);
-                ChangeError::NoCamera(reason.to_owned())
-            };
-            match (command, open.as_deref_mut()) {
-                (Command::GetControls(answer), None) => drop(answer.send(Err(no_camera()))),
-                (Command::SetControls(_, answer) | Command::ResetControls(answer), None) => {
-                    drop(answer.send(Err(no_camera())));
-                }
-                (Command::GetControls(answer), Some(open)) => drop(answer.send(controls_of(open))),
-                (Command::SetControls(values, answer), Some(open)) => {
-                    let result = set_controls(open, &values);
-                    if result.is_ok() {
-                        self.controls.extend(values);
-                    }
-                    drop(answer.send(result));
-                }
-                (Command::ResetControls(answer), Some(open)) => {
-                    let mut values = std::mem::take(&mut self.controls);
-                    for (name, value) in &mut values {
-                        // Back to how it starts.
-                        let configured = |(other, _): &(&String, &Json)| control::is_same_name(other, name);
-                        *value = self.config.controls.0.iter().find(configured).map_or(Json::Null, |(_, v)| v.clone());
-                    }
-                    drop(answer.send(set_controls(open, &values)));
-                }
-                (Command::Change(change, answer), open) => {
-                    if let Some(end) = self.change(&change, answer, open) {
-                        return Some(end);
-                    }
+    fn obey(&mut self, open: &mut Open) -> Option<End> {
+        if self.shared.mailbox.is_empty() {
+            return None;
+        }
+        let start = Instant::now();
+        while let Some(asked) = self.shared.mailbox.next_controls() {
+            self.change_controls(open, asked);
+            if start.elapsed() > CONTROLS_BUDGET {
+                break;
+            }
+        }
+        if self.shared.mailbox.take_read_controls() {
+            self.tell_controls(open);
+        }
+        self.begin_trial();
+        // What does not need another opening is settled at once.
+        while let Some(trial) = self.trial.take() {
+            let settings = trial.settings().clone();
+            if !settings.only_quality_differs(&self.settings) {
+                self.size_limit = None;
+                self.trial = Some(trial);
+                return Some(End::Reopen);
+            }
+            let result = open.choice.set_quality(settings.quality.get()).map_err(|error| error.to_string());
+            self.put_in_force(settings);
+            match trial.verdict(result) {
+                Verdict::Settled(again) => self.settle(again),
+                Verdict::Try(trial) => self.trial = Some(trial),
+                Verdict::NoCamera(trial) => {
+                    self.trial = Some(trial);
+                    return Some(End::Reopen);
                 }
             }
         }
         None
     }
 
-    fn change(
-        &mut self,
-        change: &Change,
-        answer: oneshot::Sender<Result<Settings, ChangeError>>,
-        open: Option<&mut Open>,
-    ) -> Option<End> {
-        let before = self.settings.clone();
-        let after = change.applied_to(&before);
-        let only_quality = Settings { quality: before.quality, ..after.clone() } == before;
-        self.put_in_force(after.clone());
-        match open {
-            Some(open) if only_quality => {
-                let result = open.choice.set_quality(after.quality.get());
-                drop(answer.send(match result {
-                    Ok(()) => Ok(after),
-                    Err(error) => {
-                        self.put_in_force(before);
-                        Err(ChangeError::Failed(error.to_string()))
-                    }
-                }));
-                None
+    /// While there is no camera: controls have none to ask, settings wait for it.
+    fn obey_without_camera(&mut self) {
+        let mailbox = &self.shared.mailbox;
+        if mailbox.is_empty() {
+            return;
+        }
+        while let Some((_, answer)) = mailbox.next_controls() {
+            let (state, _) = self.shared.health.state();
+            let reason = state.reason().map_or("the camera is not running", |reason| reason);
+            drop(answer.send(Err(ChangeError::NoCamera(reason.to_owned()))));
+        }
+        mailbox.take_read_controls();
+        let asked = mailbox.take_changes(Instant::now());
+        if asked.is_empty() {
+            return;
+        }
+        let trial = match self.trial.take() {
+            Some(mut trial) => {
+                trial.add(asked);
+                trial
             }
-            Some(_) => {
-                self.size_limit = None;
-                self.trying = Some((before, answer));
-                Some(End::Reopen)
+            None => Trial::without_camera(self.settings.clone(), asked),
+        };
+        self.put_in_force(trial.settings().clone());
+        self.tell_settings();
+        self.trial = Some(trial);
+    }
+
+    /// Takes up the changes that wait, if viewers may be interrupted for them.
+    fn begin_trial(&mut self) {
+        if self.trial.is_some() {
+            return;
+        }
+        let Some(wanted) = self.shared.mailbox.merged(&self.settings) else { return };
+        let now = Instant::now();
+        let reopens = !wanted.only_quality_differs(&self.settings);
+        if reopens && !self.pace.is_due(now) {
+            return;
+        }
+        let asked = self.shared.mailbox.take_changes(now);
+        let trial = Trial::new(self.settings.clone(), asked);
+        if reopens {
+            self.pace.interrupt(now);
+        }
+        self.trial = Some(trial);
+    }
+
+    /// What follows from an attempt to open the camera with changed settings.
+    fn end_attempt(&mut self, trial: Trial, opened: Result<Open, String>) -> End {
+        let result = opened.as_ref().map(|_| ()).map_err(Clone::clone);
+        match trial.verdict(result) {
+            Verdict::Settled(again) => {
+                self.settle(again);
+                self.stream_opened(opened)
             }
-            // The next opening shows whether the camera can.
-            None => {
-                drop(answer.send(Ok(after)));
-                None
+            Verdict::Try(trial) => {
+                self.trial = Some(trial);
+                End::Reopen
+            }
+            Verdict::NoCamera(trial) => {
+                self.put_in_force(trial.settings().clone());
+                self.tell_settings();
+                self.trial = Some(trial);
+                opened.map_or_else(End::degraded, |_| End::Reopen)
+            }
+        }
+    }
+
+    /// The settings stay as they are now; these changes are still to be made.
+    fn settle(&self, again: Vec<Asked>) {
+        self.shared.mailbox.put_back(again);
+        self.tell_settings();
+    }
+
+    fn tell_settings(&self) {
+        self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.settings);
+    }
+
+    fn change_controls(&mut self, open: &mut Open, (change, answer): ControlsAsked) {
+        let (values, is_reset) = match change {
+            ControlChange::Set(values) => (values, false),
+            ControlChange::Reset => (self.controls_at_start(), true),
+        };
+        let result = set_controls(open, &values).map(Arc::new);
+        if is_reset {
+            self.controls.clear();
+        }
+        if let Ok(controls) = &result {
+            self.shared.controls.tell(Arc::clone(controls));
+            if !is_reset {
+                self.controls.extend(values);
+            }
+        }
+        drop(answer.send(result));
+    }
+
+    /// What was set since, as it was before.
+    fn controls_at_start(&self) -> Map<String, Json> {
+        let configured = |name: &str| {
+            let mut configured = self.config.controls.0.iter();
+            configured
+                .find(|(other, _)| control::is_same_name(other, name))
+                .map_or(Json::Null, |(_, value)| value.clone())
+        };
+        self.controls.keys().map(|name| (name.clone(), configured(name))).collect()
+    }
+
+    fn tell_controls(&self, open: &mut Open) {
+        match open.camera.controls() {
+            Ok(controls) => self.shared.controls.tell(Arc::new(controls)),
+            Err(error) => {
+                log::debug!("controls: {error}");
+                self.shared.controls.forget();
             }
         }
     }
@@ -867,7 +980,6 @@ impl<'a> Capture<'a> {
         self.config.orientation = settings.orientation;
         self.encoder_config.quality = settings.quality;
         self.opener.reconfigure(self.config.clone());
-        *self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings.clone();
         self.settings = settings;
     }
 
@@ -881,9 +993,10 @@ impl<'a> Capture<'a> {
     /// Waits, with the camera closed, until somebody watches.
     fn wait_idle(&mut self) {
         self.enter_idle();
+        self.pace.resume(Instant::now());
+        // Whoever asks for a change wants frames as well: it is kept for the camera.
         while !self.shared.hub.is_closed() && !self.shared.hub.is_wanted_now() {
             self.shared.health.round();
-            self.obey(None);
             self.shared.hub.wait_wanted(self.shared.idle_round);
         }
     }
@@ -904,7 +1017,7 @@ impl<'a> Capture<'a> {
         let until = Instant::now() + pause;
         loop {
             self.shared.health.round();
-            self.obey(None);
+            self.obey_without_camera();
             self.publish_placeholder();
             let now = Instant::now();
             if now >= until || self.shared.hub.is_closed() {

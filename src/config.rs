@@ -361,6 +361,21 @@ pub enum Fault {
         /// How many.
         times: u32,
     },
+    /// Every attempt to open takes so long.
+    OpenTakes {
+        /// How long.
+        #[serde(rename = "for")]
+        lasting: Interval<0, 3_600_000>,
+    },
+    /// The camera cannot be opened with all of these.
+    Refuses {
+        /// Picture size.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resolution: Option<Resolution>,
+        /// Frames per second.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        frame_rate: Option<FrameRate>,
+    },
     /// From frame `at` no frame comes for `for`; calls return.
     Stall {
         /// Frame number.

@@ -11,7 +11,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::process::Command;
@@ -19,6 +19,8 @@ use tokio::sync::Mutex;
 
 /// How long a request waits for the machine's answers before it goes without.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// The journal is read no more often: that takes a process, and a good part of a second on a Pi Zero.
+const JOURNAL_PERIOD: Duration = Duration::from_secs(2);
 /// None of the files has more.
 const FILE_MAX: u64 = 4096;
 /// Characters of a line of the journal.
@@ -184,13 +186,20 @@ const THROTTLING: [&str; 4] = ["under-voltage", "frequency capped", "throttled",
 pub struct Reader {
     sources: Sources,
     busy: Arc<Mutex<()>>,
-    journal_busy: Mutex<()>,
+    journal: Mutex<Journal>,
+}
+
+/// What the reader of the journal said when it was last started.
+#[derive(Debug, Default)]
+struct Journal {
+    started: Option<Instant>,
+    lines: Option<Arc<[MachineLine]>>,
 }
 
 impl Reader {
     /// One that asks there.
     pub fn new(sources: Sources) -> Self {
-        Self { sources, busy: Arc::default(), journal_busy: Mutex::default() }
+        Self { sources, busy: Arc::default(), journal: Mutex::default() }
     }
 
     /// The report; `None` where a driver keeps it waiting.
@@ -211,11 +220,16 @@ impl Reader {
     }
 
     /// The last lines of the machine's journal but this program's, oldest first; `None` where there is none for the network,
-    /// or it cannot be read.
-    pub async fn journal(&self) -> Option<Vec<MachineLine>> {
+    /// or it cannot be read. Whoever asks within [`JOURNAL_PERIOD`] of another is told the same.
+    pub async fn journal(&self) -> Option<Arc<[MachineLine]>> {
         let journalctl = self.sources.journalctl.as_deref()?;
         let reading = async {
-            let _busy = self.journal_busy.lock().await;
+            let mut journal = self.journal.lock().await;
+            if journal.started.is_some_and(|started| started.elapsed() < JOURNAL_PERIOD) {
+                return journal.lines.clone();
+            }
+            // Before the wait, which may be given up.
+            *journal = Journal { started: Some(Instant::now()), lines: None };
             let output = Command::new(journalctl)
                 .args(["--quiet", "--no-pager", "--no-hostname", "--output=short-monotonic", "--lines=200"])
                 // It has its own at hand.
@@ -223,10 +237,11 @@ impl Reader {
                 .stdin(Stdio::null())
                 .kill_on_drop(true)
                 .output();
-            output.await.ok().filter(|output| output.status.success())
+            let output = output.await.ok().filter(|output| output.status.success());
+            journal.lines = output.map(|output| journal_lines(&String::from_utf8_lossy(&output.stdout)).into());
+            journal.lines.clone()
         };
-        let output = actix_rt::time::timeout(PATIENCE, reading).await.ok().flatten()?;
-        Some(journal_lines(&String::from_utf8_lossy(&output.stdout)))
+        actix_rt::time::timeout(PATIENCE, reading).await.ok().flatten()
     }
 }
 

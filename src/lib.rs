@@ -14,10 +14,11 @@
 //! * [`overlay`]: text drawn into frames.
 //! * [`oddities`]: what is odd about a camera's own pictures.
 //! * [`capture`]: the thread that owns camera and encoder; [`placeholder`] (drawn with [`draw`]) speaks for it when they
-//!   fail. [`settings`]: what it is asked to change while it runs.
+//!   fail. [`settings`]: what can be changed while it runs; [`requests`]: what was asked for, kept until it is settled.
 //! * [`frame`]: the finished [`frame::JpegFrame`], one ready multipart part.
 //! * [`hub`]: the slot for the newest frame, and who wants one.
 //! * [`http`]: routes, viewers, snapshots, status, page.
+//! * [`hold`]: a camera that is left alone for a while.
 //! * [`health`], [`metrics`], [`systemd`], [`logging`], [`led`], [`diagnostics`]: what is told to whom.
 //! * [`system`]: the appliance's own settings as files for its boot service.
 //! * [`cadence`]: thins a flow of frames to a rate. [`memory`]: buffers that get smaller again.
@@ -35,6 +36,7 @@ pub mod draw;
 pub mod encoder;
 pub mod frame;
 pub mod health;
+pub mod hold;
 pub mod http;
 pub mod hub;
 pub mod jpeg;
@@ -46,6 +48,7 @@ pub mod metrics;
 pub mod oddities;
 pub mod overlay;
 pub mod placeholder;
+pub mod requests;
 pub mod settings;
 pub mod shutdown;
 pub mod system;

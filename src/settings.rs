@@ -1,15 +1,11 @@
-//! What can be changed while the program runs, and how that reaches the capture thread.
+//! What can be changed while the program runs. [`crate::requests`] is how that reaches the capture thread.
 //!
 //! A change lasts until the program ends; what is to stay belongs into the configuration.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
-use tokio::sync::oneshot;
 
-use crate::camera::control::{Control, Refusal};
+use crate::camera::control::Refusal;
 use crate::config::{Config, Count, FrameRate, Orientation, Resolution};
 
 /// The settings in force.
@@ -34,6 +30,11 @@ impl Settings {
             quality: config.encoder.quality,
             orientation: config.camera.orientation,
         }
+    }
+
+    /// True if the camera need not be opened anew to have these instead.
+    pub fn only_quality_differs(&self, other: &Self) -> bool {
+        *self == Self { quality: self.quality, ..other.clone() }
     }
 }
 
@@ -89,6 +90,36 @@ impl Change {
             orientation: self.orientation.unwrap_or(settings.orientation),
         }
     }
+
+    /// This change made after another.
+    #[must_use]
+    pub fn over(&self, earlier: &Self) -> Self {
+        Self {
+            resolution: self.resolution.or(earlier.resolution),
+            frame_rate: self.frame_rate.or(earlier.frame_rate),
+            quality: self.quality.or(earlier.quality),
+            orientation: self.orientation.or(earlier.orientation),
+        }
+    }
+
+    /// What of this change another one does not name.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        fn keep<T: Copy>(own: Option<T>, other: Option<T>) -> Option<T> {
+            own.filter(|_| other.is_none())
+        }
+        Self {
+            resolution: keep(self.resolution, other.resolution),
+            frame_rate: keep(self.frame_rate, other.frame_rate),
+            quality: keep(self.quality, other.quality),
+            orientation: keep(self.orientation, other.orientation),
+        }
+    }
+
+    /// True if it names nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Why something cannot be changed.
@@ -103,41 +134,10 @@ pub enum ChangeError {
     /// There is no camera to ask.
     #[error("{0}")]
     NoCamera(String),
-}
-
-/// What the capture thread is asked to do, with where the answer goes. An answer nobody waits for is dropped.
-#[derive(Debug)]
-pub enum Command {
-    /// Tell the controls.
-    GetControls(oneshot::Sender<Result<Vec<Control>, ChangeError>>),
-    /// Set controls by name (null: the default), all or none, and tell them.
-    SetControls(Map<String, Json>, oneshot::Sender<Result<Vec<Control>, ChangeError>>),
-    /// Set all controls to their defaults, and tell them.
-    ResetControls(oneshot::Sender<Result<Vec<Control>, ChangeError>>),
-    /// Change settings, and tell those in force.
-    Change(Change, oneshot::Sender<Result<Settings, ChangeError>>),
-}
-
-/// Commands on their way to the capture thread.
-#[derive(Debug, Default)]
-pub struct Mailbox {
-    commands: Mutex<Vec<Command>>,
-    /// Looked at for every frame, so it must cost nothing.
-    is_full: AtomicBool,
-}
-
-impl Mailbox {
-    /// Puts a command in. The capture thread looks at least four times a second.
-    pub fn send(&self, command: Command) {
-        self.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
-        self.is_full.store(true, Ordering::Release);
-    }
-
-    /// Takes all commands out; without any, at the cost of one load.
-    pub fn take(&self) -> Vec<Command> {
-        if !self.is_full.swap(false, Ordering::Acquire) {
-            return Vec::new();
-        }
-        std::mem::take(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner))
-    }
+    /// Too many ask.
+    #[error("too many changes are waiting for the camera: try again in a second")]
+    Crowded,
+    /// No answer came.
+    #[error("the camera does not answer")]
+    Silent,
 }

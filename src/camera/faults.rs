@@ -31,10 +31,23 @@ impl Script {
         Self { faults, ..Self::default() }
     }
 
-    /// To be asked before opening: fails as scripted.
-    pub fn opening(&mut self, id: &str) -> Result<(), CameraError> {
+    /// To be asked before opening a camera with pictures of `size` at `rate`: fails as scripted.
+    pub fn opening(&mut self, id: &str, size: Size, rate: f64) -> Result<(), CameraError> {
         self.opens += 1;
         let opens = self.opens;
+        for fault in &self.faults {
+            match fault {
+                Fault::OpenTakes { lasting } => std::thread::sleep(lasting.get()),
+                Fault::Refuses { resolution, frame_rate }
+                    if resolution.is_none_or(|refused| refused.size() == size)
+                        && frame_rate.is_none_or(|refused| (refused.get() - rate).abs() < f64::EPSILON) =>
+                {
+                    let (wanted, reason) = (format!("{size} at {rate} fps"), "scripted fault".to_owned());
+                    return Err(CameraError::Unsupported { id: id.to_owned(), wanted, reason });
+                }
+                _ => {}
+            }
+        }
         let refused = self.faults.iter().any(|fault| matches!(fault, Fault::OpenFails { times } if opens <= *times));
         if refused {
             let source = std::io::Error::from_raw_os_error(libc::EIO);

@@ -235,8 +235,8 @@ impl Opener {
     /// Opens, configures and starts the camera, with pictures of `size` where it can.
     pub fn open(&self, size: Size) -> Result<Box<dyn Camera>, CameraError> {
         let config = &self.config;
-        self.script.borrow_mut().opening(config.source.name())?;
         let rate = config.frame_rate.get();
+        self.script.borrow_mut().opening(config.source.name(), size, rate)?;
         let request = StreamRequest {
             size,
             frame_rate: rate,

@@ -147,16 +147,52 @@ fn what_wpa_supplicant_quotes_of_a_file_is_not_shown() {
 fn a_journal_that_cannot_be_read_is_none() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("journalctl");
-    let reader = Reader::new(Sources { journalctl: Some(program.clone()), ..sources(folder.path()) });
-    let read = || actix_rt::System::new().block_on(reader.journal());
+    let reader = || Reader::new(Sources { journalctl: Some(program.clone()), ..sources(folder.path()) });
+    let read = || actix_rt::System::new().block_on(async { reader().journal().await });
     assert_eq!(read(), None, "it is not there");
     for (script, expected) in [
         ("echo '[ 1.0] kernel: here'; exit 1", None),
         ("echo '[ 1.0] kernel: here'; exec sleep 60", None),
         ("echo '[ 1.0] kernel: here'", Some(1)),
     ] {
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        write_program(&program, script);
         assert_eq!(read().map(|lines| lines.len()), expected, "{script}");
     }
+}
+
+#[test]
+fn the_journal_is_read_once_for_all_who_ask_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("journalctl");
+    let (runs, fails) = (folder.path().join("runs"), folder.path().join("fails"));
+    write_program(
+        &program,
+        &format!("echo >>'{}'; echo '[ 1.0] kernel: here'; [ ! -e '{}' ]", runs.display(), fails.display()),
+    );
+    let reader = Reader::new(Sources { journalctl: Some(program), ..sources(folder.path()) });
+    let count = || std::fs::read_to_string(&runs).unwrap().len();
+    actix_rt::System::new().block_on(async {
+        let begin = Instant::now();
+        let all = futures::future::join_all((0..50).map(|_| reader.journal())).await;
+        assert!(all.iter().all(|lines| lines.as_ref().is_some_and(|lines| lines.len() == 1)), "{all:?}");
+        while begin.elapsed() < 2 * JOURNAL_PERIOD {
+            reader.journal().await;
+            actix_rt::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(count() <= 1 + (begin.elapsed().as_millis() / JOURNAL_PERIOD.as_millis()) as usize, "{}", count());
+        assert!(count() >= 2, "it is read again");
+        // What fails is not tried again at once either.
+        std::fs::write(&fails, "").unwrap();
+        actix_rt::time::sleep(JOURNAL_PERIOD).await;
+        let before = count();
+        for _ in 0..5 {
+            assert_eq!(reader.journal().await, None);
+        }
+        assert_eq!(count(), before + 1);
+    });
+}
+
+fn write_program(path: &Path, script: &str) {
+    std::fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
 }

@@ -8,14 +8,18 @@ use actix_web::http::header;
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value as Json, json};
-use tokio::sync::oneshot;
 
 use super::Context;
 use crate::camera::control::{Control, Value};
-use crate::settings::{Change, ChangeError, Command, Settings};
+use crate::capture::Shared;
+use crate::health::State;
+use crate::requests::{Answer, ControlChange, Controls};
+use crate::settings::{Change, ChangeError, Settings};
 
 /// How long the capture thread may take to answer: a camera that is stopped has to start first.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(8);
+/// Without an answer from a running camera in this time, what is known of its controls is told.
+const READ_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 /// Said with every answer, as it is easily forgotten.
 const LASTS: &str = "until restart";
 
@@ -29,11 +33,11 @@ pub async fn controls(context: web::Data<Context>, request: HttpRequest, body: w
         };
         // What goes back to its default needs no line.
         names = Some(values.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.clone()).collect());
-        ask(&context, |answer| Command::SetControls(values, answer)).await
+        ask(&context, |shared| shared.mailbox.change_controls(ControlChange::Set(values))).await
     } else if request.method() == Method::DELETE {
-        ask(&context, Command::ResetControls).await
+        ask(&context, |shared| shared.mailbox.change_controls(ControlChange::Reset)).await
     } else {
-        ask(&context, Command::GetControls).await
+        read_controls(&context).await.ok_or_else(|| no_controls(&context))
     };
     match result {
         Err(answer) => answer,
@@ -60,7 +64,7 @@ pub async fn settings(context: web::Data<Context>, request: HttpRequest, body: w
         Ok(Err(reason)) => return failure(StatusCode::UNPROCESSABLE_ENTITY, &reason),
         Err(answer) => return answer,
     };
-    match ask(&context, |answer| Command::Change(change, answer)).await {
+    match ask(&context, |shared| shared.mailbox.change(change)).await {
         Err(answer) => answer,
         Ok(settings) => {
             let mut document = document(&settings);
@@ -103,26 +107,59 @@ fn to_keep(controls: &[Control], names: &[String]) -> String {
     text
 }
 
+/// The controls as the running camera tells them, or as they were when it was stopped or closed for a change. Reading starts
+/// no camera and waits for no opening but the first.
+async fn read_controls(context: &Context) -> Option<Controls> {
+    let known = &context.shared.controls;
+    let mut news = known.subscribe();
+    if known.is_live() {
+        if let Some(controls) = known.fresh() {
+            return Some(controls);
+        }
+        context.shared.mailbox.read_controls();
+        let _ = actix_rt::time::timeout(READ_PATIENCE, news.changed()).await;
+    } else if known.get().is_none() && context.shared.health.state().0 == State::Starting {
+        let mut shutdown = context.shutdown.clone();
+        tokio::select! {
+            _ = news.wait_for(Option::is_some) => {}
+            () = actix_rt::time::sleep(PATIENCE) => {}
+            () = shutdown.requested() => {}
+        }
+    }
+    known.get()
+}
+
+fn no_controls(context: &Context) -> HttpResponse {
+    let (state, _) = context.shared.health.state();
+    refusal(match state.reason() {
+        Some(reason) => ChangeError::NoCamera(reason.to_string()),
+        None => ChangeError::Silent,
+    })
+}
+
 /// Asks the capture thread, with the camera running.
 async fn ask<T>(
     context: &Context,
-    command: impl FnOnce(oneshot::Sender<Result<T, ChangeError>>) -> Command,
+    question: impl FnOnce(&Shared) -> Result<Answer<T>, ChangeError>,
 ) -> Result<T, HttpResponse> {
     // First the demand: a stopped camera starts, and the question finds it open.
     let _demand = context.shared.hub.demand();
-    let (sender, receiver) = oneshot::channel();
-    context.shared.mailbox.send(command(sender));
+    let answer = question(&context.shared).map_err(refusal)?;
     let mut shutdown = context.shutdown.clone();
     let result = tokio::select! {
-        result = receiver => result.ok(),
+        result = answer => result.ok(),
         () = actix_rt::time::sleep(PATIENCE) => None,
         () = shutdown.requested() => None,
     };
-    match result {
-        Some(Ok(value)) => Ok(value),
-        Some(Err(ChangeError::Refused(refusal))) => {
+    result.unwrap_or(Err(ChangeError::Silent)).map_err(refusal)
+}
+
+/// The answer to who asked for what cannot be done.
+fn refusal(error: ChangeError) -> HttpResponse {
+    match error {
+        ChangeError::Refused(refusal) => {
             let bound = |bound: &Option<Value>| bound.as_ref().map_or(Json::Null, Value::to_json);
-            Err(answer(
+            answer(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 &json!({
                     "error": refusal.reason,
@@ -131,14 +168,19 @@ async fn ask<T>(
                     "min": bound(&refusal.min),
                     "max": bound(&refusal.max),
                 }),
-            ))
+            )
         }
-        Some(Err(ChangeError::Failed(reason))) => Err(failure(StatusCode::UNPROCESSABLE_ENTITY, &reason)),
-        Some(Err(ChangeError::NoCamera(reason))) => {
+        ChangeError::Failed(reason) => failure(StatusCode::UNPROCESSABLE_ENTITY, &reason),
+        ChangeError::NoCamera(reason) => {
             let why = reason.strip_prefix("no camera found: ").unwrap_or(&reason);
-            Err(failure(StatusCode::SERVICE_UNAVAILABLE, &format!("there is no camera: {why}")))
+            failure(StatusCode::SERVICE_UNAVAILABLE, &format!("there is no camera: {why}"))
         }
-        None => Err(failure(StatusCode::SERVICE_UNAVAILABLE, "the camera does not answer")),
+        error @ ChangeError::Silent => failure(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        error @ ChangeError::Crowded => {
+            let mut response = failure(StatusCode::TOO_MANY_REQUESTS, &error.to_string());
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+            response
+        }
     }
 }
 

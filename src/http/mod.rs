@@ -316,12 +316,15 @@ impl MessageBody for NoBody {
 }
 
 async fn snapshot_route(request: HttpRequest) -> HttpResponse {
-    let max_age = match Query::of(&request).max_age() {
+    let query = Query::of(&request);
+    let max_age = match query.max_age() {
         Ok(max_age) => max_age,
         Err(reason) => return bad_request(&reason),
     };
     match request.app_data::<web::Data<Context>>() {
-        Some(context) => snapshot::answer(&context.shared, context.shutdown.clone(), max_age).await,
+        Some(context) => {
+            snapshot::answer(&context.shared, context.shutdown.clone(), max_age, query.wants_placeholder()).await
+        }
         None => HttpResponse::InternalServerError().finish(),
     }
 }

@@ -52,6 +52,11 @@ impl<'a> Query<'a> {
         })
     }
 
+    /// Whether a placeholder is a good answer where there is no picture.
+    pub fn wants_placeholder(&self) -> bool {
+        self.is_on("placeholder")
+    }
+
     /// How old a snapshot may be.
     pub fn max_age(&self) -> Result<Option<Duration>, String> {
         match self.get("max_age_ms") {

@@ -63,6 +63,51 @@ fn a_camera_on_hold_is_left_alone() {
 }
 
 #[test]
+fn a_hold_ends_by_itself() {
+    let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+    let until = uptime.split('.').next().unwrap().parse::<u64>().unwrap() + 4;
+    let daemon = Start::test_pattern()
+        .hold("A call to the camera hung.")
+        .environment("PINHOLE_HOLD_UNTIL", until.to_string())
+        .spawn();
+    let mut stream = daemon.stream("/stream");
+    stream.part();
+    assert!(is_placeholder(&daemon));
+    daemon.wait_for("the camera", |status| status["health"]["state"] == "streaming");
+    assert!(!is_placeholder(&daemon) && daemon.log().contains("it is tried again"), "{}", daemon.log());
+    // Over before the program started: nothing is held.
+    let daemon =
+        Start::test_pattern().hold("A call to the camera hung.").environment("PINHOLE_HOLD_UNTIL", "1").spawn();
+    daemon.wait_for("the camera", |status| status["health"]["state"] != "starting");
+    assert_eq!(daemon.get("/healthz").status, 200);
+}
+
+#[test]
+fn a_placeholder_is_a_picture_for_whoever_says_so() {
+    let without = Start::with(&["camera.source=replay", "camera.replay.path=/nonexistent/frames"]).spawn();
+    // The capture thread cannot draw one while a call hangs.
+    let hanging = Start::test_pattern().faults("{kind: open-takes, for: 1h}").spawn();
+    assert_eq!(without.get("/snapshot?placeholder=0").status, 503);
+    for (daemon, target, reason) in [
+        (&without, "/snapshot?placeholder=1", "/nonexistent/frames"),
+        (&without, "/?action=snapshot&placeholder", "/nonexistent/frames"),
+        (&without, "/webcam/snapshot.jpg?placeholder=1", "/nonexistent/frames"),
+        (&hanging, "/snapshot?placeholder=1", "the camera"),
+    ] {
+        let snapshot = daemon.get(target);
+        assert_eq!((snapshot.status, snapshot.header("content-type")), (200, Some("image/jpeg")), "{target}");
+        let told = snapshot.header("x-reason").unwrap();
+        assert!(told.contains(reason), "{target}: {told}");
+        assert_eq!(snapshot.header("retry-after"), None);
+        pinhole::jpeg::inspect(&snapshot.body).unwrap();
+    }
+    // Where there is a picture it changes nothing.
+    let daemon = Start::test_pattern().spawn();
+    let snapshot = daemon.get("/snapshot?placeholder=1");
+    assert!(snapshot.status == 200 && snapshot.header("x-reason").is_none());
+}
+
+#[test]
 fn an_unplugged_camera_comes_back_in_the_same_connection() {
     let daemon = Start::test_pattern().faults("{kind: disappear, at: 30, for: 2s}").spawn();
     let mut stream = daemon.stream("/stream");

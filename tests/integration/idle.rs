@@ -114,3 +114,23 @@ fn snapshots_wait_until_a_started_camera_has_settled() {
     let sequence: u64 = snapshot.headers["x-sequence"].parse().unwrap();
     assert!(sequence >= first.sequence() + 15, "{sequence} after {}", first.sequence());
 }
+
+#[test]
+fn a_snapshot_of_a_slow_camera_waits_no_second_for_it_to_settle() {
+    let daemon = Start::test_pattern()
+        .set("camera.idle=stop")
+        .set("camera.idle_after=0s")
+        .set("camera.frame_rate=1")
+        .set("camera.warm_up=60")
+        .spawn();
+    for _ in 0..2 {
+        let before = daemon.wait_for("the camera to stop", |status| status["camera"]["running"] == false);
+        let start = std::time::Instant::now();
+        let snapshot = daemon.get("/snapshot");
+        assert_eq!(snapshot.status, 200, "{}", snapshot.text());
+        // At most two seconds' frames: the 60 it would take to settle are not waited for, nor the patience of 5 s.
+        let frames =
+            daemon.status()["frames"]["captured"].as_u64().unwrap() - before["frames"]["captured"].as_u64().unwrap();
+        assert!(frames <= 3 && start.elapsed() < Duration::from_secs(4), "{frames} frames in {:?}", start.elapsed());
+    }
+}

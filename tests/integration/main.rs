@@ -8,6 +8,7 @@
 )]
 
 mod appliance;
+mod changes;
 mod configuration;
 mod controls;
 mod damage;

@@ -7,18 +7,19 @@ fn faults(yaml: &str) -> Vec<Fault> {
 
 fn camera(yaml: &str) -> (Faulty, Rc<RefCell<Script>>) {
     let script = Rc::new(RefCell::new(Script::new(faults(yaml))));
-    let inner = TestPattern::new(Size { width: 64, height: 48 }, 120.0, 1);
+    let inner = TestPattern::new(SIZE, 120.0, 1);
     (Faulty::new(Box::new(inner), Rc::clone(&script)), script)
 }
 
+const SIZE: Size = Size { width: 64, height: 48 };
 const SHORT: Duration = Duration::from_millis(20);
 
 #[test]
 fn opening_fails_as_often_as_scripted() {
     let mut script = Script::new(faults("[{kind: open-fails, times: 2}]"));
-    assert!(script.opening("x").unwrap_err().to_string().contains("scripted"));
-    assert!(script.opening("x").is_err());
-    assert!(script.opening("x").is_ok());
+    assert!(script.opening("x", SIZE, 30.0).unwrap_err().to_string().contains("scripted"));
+    assert!(script.opening("x", SIZE, 30.0).is_err());
+    assert!(script.opening("x", SIZE, 30.0).is_ok());
 }
 
 #[test]
@@ -35,9 +36,9 @@ fn a_stall_gives_nothing_but_returns() {
 fn a_camera_that_disappeared_stays_away_for_a_while() {
     let (mut camera, script) = camera("[{kind: disappear, at: 1, for: 50ms}]");
     assert!(matches!(camera.acquire(SHORT, None), Err(CameraError::Disconnected { .. })));
-    assert!(matches!(script.borrow_mut().opening("x"), Err(CameraError::NoCamera)));
+    assert!(matches!(script.borrow_mut().opening("x", SIZE, 30.0), Err(CameraError::NoCamera)));
     std::thread::sleep(Duration::from_millis(60));
-    assert!(script.borrow_mut().opening("x").is_ok());
+    assert!(script.borrow_mut().opening("x", SIZE, 30.0).is_ok());
 }
 
 #[test]
@@ -74,4 +75,19 @@ fn faults_need_a_camera_of_ours() {
     };
     let error = config::load(&sources).unwrap_err().to_string();
     assert!(error.contains("camera.faults is for tests"), "{error}");
+}
+
+#[test]
+fn opening_takes_time_and_refuses_what_is_scripted() {
+    let mut script = Script::new(faults(
+        "[{kind: open-takes, for: 30ms}, {kind: refuses, resolution: 64x48, frame_rate: 15}, {kind: refuses, frame_rate: 7}]",
+    ));
+    let other = Size { width: 32, height: 16 };
+    let start = Instant::now();
+    assert!(script.opening("x", SIZE, 30.0).is_ok() && start.elapsed() >= Duration::from_millis(30));
+    assert!(script.opening("x", other, 15.0).is_ok());
+    for (size, rate) in [(SIZE, 15.0), (other, 7.0)] {
+        let error = script.opening("x", size, rate).unwrap_err().to_string();
+        assert_eq!(error, format!("camera x cannot deliver {size} at {rate} fps: scripted fault"));
+    }
 }
