@@ -1,7 +1,8 @@
 # The front door. `make help` lists what there is.
 #
-# Variables: ARGS      more arguments for pinholed in `make run`
-#            PORT      port of `make run` (8080)
+# Variables: ARGS      more arguments for pinholed in `make run`, such as ARGS='--config my.yaml' (a relative path is from
+#                      here); also of `make bench`
+#            PORT      port of `make run`, over what a file says (8080 where neither does)
 #            HOST, BINARY    of `make deploy`: user@address, program (default: the static one, without libcamera)
 #            SDK       of `make cross`: folder of the image's SDK
 #            BUILDROOT_DIR   Buildroot's sources, of `make image` and what is like it (else cloned); see scripts/image, also
@@ -29,18 +30,22 @@ export PATH := $(PINHOLE_CACHE)/tools/bin:$(HOME)/.cargo/bin:$(PATH)
 features = $$(scripts/features)
 
 .PHONY: help
-help: ## list the targets
+help: ## list the targets, and the variables some of them take
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	echo
+	sed -n '/^# Variables:/,/^$$/s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: run
 run: build ## build, then serve the best camera there is, else the test pattern
 	@source=auto
 	if ! target/release/pinholed --list-cameras >/dev/null 2>&1; then
-		echo "no camera found: showing the test pattern"
+		echo "no camera found: showing the test pattern, unless a file names another source"
 		source=test-pattern
 	fi
-	echo "open http://localhost:$(PORT)/ (ctrl-C stops)"
-	exec target/release/pinholed --set camera.source=$$source --set 'http.listen=[::]:$(PORT)' $(ARGS)
+	echo "open the address told below (ctrl-C stops)"
+	# A file of one's own wins over what is chosen here; a port given by hand wins over the file.
+	exec target/release/pinholed --default camera.source=$$source \
+		--$(if $(filter file,$(origin PORT)),default,set) 'http.listen=[::]:$(PORT)' $(ARGS)
 
 .PHONY: build
 build: setup ## build the daemon (release)

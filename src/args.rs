@@ -13,6 +13,7 @@ Usage: pinholed [OPTIONS]
   --config FILE        read FILE instead of /etc/pinhole/pinhole.yaml; it must exist and be right
   --user-config FILE   read FILE instead of /boot/pinhole.yaml; what is wrong in it is reported and left out
   --set KEY=VALUE      set one key, such as camera.frame_rate=15 (may be repeated; wins over files)
+  --default KEY=VALUE  set one key where no file does (may be repeated)
   --check-config       check the configuration and exit (status 78 if something is wrong)
   --print-config       print the configuration in force, secrets hidden, and exit
   --render-system DIR  write what the system section means to the files of the boot service into DIR, and exit; what is
@@ -65,6 +66,7 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("config") => arguments.sources.file = Some(parser.value()?.into()),
             Long("user-config") => arguments.sources.user_file = Some(parser.value()?.into()),
             Long("set") => arguments.sources.set.push(parser.value()?.string()?),
+            Long("default") => arguments.sources.defaults.push(parser.value()?.string()?),
             Long("check-config") => arguments.action = Action::CheckConfig,
             Long("print-config") => arguments.action = Action::PrintConfig,
             Long("render-system") => arguments.action = Action::RenderSystem(parser.value()?.into()),

@@ -321,7 +321,7 @@ impl<'a> Capture<'a> {
                     .to_owned(),
             );
         }
-        let overlay = if info.pixel_format == PixelFormat::Mjpeg && !self.overlay_config.reencode {
+        let overlay = if info.pixel_format == PixelFormat::Mjpeg && !self.overlay_config.reencode.get() {
             if !self.overlay_config.text.is_empty() {
                 notes.push(
                     "overlay.text is not drawn: this camera makes JPEG itself; overlay.reencode: true allows to decode \
@@ -395,7 +395,7 @@ impl<'a> Capture<'a> {
     }
 
     fn extras(&self, camera: &dyn Camera, orientation: Orientation) -> encoder::Extras {
-        let reencode = !self.overlay_config.text.is_empty() && self.overlay_config.reencode;
+        let reencode = !self.overlay_config.text.is_empty() && self.overlay_config.reencode.get();
         encoder::Extras { orientation, reencode, bound: camera.bound(), endless: self.endless.clone() }
     }
 

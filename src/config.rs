@@ -5,6 +5,10 @@
 //! only then laid over what came before.
 
 mod layers;
+mod mistakes;
+mod outline;
+mod problem;
+mod switch;
 mod values;
 pub mod web;
 
@@ -15,6 +19,7 @@ use values::ControlsLayer;
 use web::{AllowedHost, AllowedOrigin, List, Prefix};
 
 pub use layers::{ConfigError, Loaded, Sources, load, load_leniently};
+pub use switch::Switch;
 pub use values::{
     Controls, Count, FrameRate, Hostname, Interval, Listen, Orientation, OverlayBackground, OverlayPosition,
     OverlayText, Resolution, Secret, SshKey, Ssid, Timezone, WifiCountry,
@@ -49,6 +54,14 @@ macro_rules! section {
             fn apply(self, to: &mut $name) {
                 $(if let Some(value) = self.$field { to.$field = value; })*
                 $($(if let Some(layer) = self.$nfield { layer.apply(&mut to.$nfield); })*)?
+            }
+
+            /// What of it is otherwise than in `before`.
+            fn changes(self, before: &$name) -> Self {
+                Self {
+                    $($field: self.$field.filter(|value| *value != before.$field),)*
+                    $($($nfield: self.$nfield.map(|layer| layer.changes(&before.$nfield)),)*)?
+                }
             }
         }
     };
@@ -123,7 +136,7 @@ section! {
         /// What is behind the text.
         background: OverlayBackground = OverlayBackground::Box,
         /// True allows to decode and encode again the pictures of a camera that makes JPEG itself.
-        reencode: bool = false,
+        reencode: Switch = Switch::new(false),
     }
 }
 

@@ -44,11 +44,14 @@ fn main() -> ExitCode {
         }
     };
     loaded.problems.extend(system::unknown_timezone(&loaded.config.system, system::ZONES.as_ref()));
+    let missing = missing_user_file(&arguments.sources);
+    if arguments.action != Action::Run {
+        for told in loaded.problems.iter().chain(&missing) {
+            eprintln!("pinholed: {told}");
+        }
+    }
     match arguments.action {
         Action::CheckConfig => {
-            for problem in &loaded.problems {
-                eprintln!("pinholed: {problem}");
-            }
             if loaded.problems.is_empty() {
                 println!("the configuration is right");
                 ExitCode::SUCCESS
@@ -57,14 +60,14 @@ fn main() -> ExitCode {
             }
         }
         Action::PrintConfig => {
-            for problem in &loaded.problems {
-                eprintln!("pinholed: {problem}");
-            }
             print!("{}", loaded.config.to_yaml());
             ExitCode::SUCCESS
         }
         _ => {
             logging::init(loaded.config.log.level.into());
+            if let Some(missing) = missing {
+                log::warn!("{missing}");
+            }
             match app::run(loaded) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
@@ -76,10 +79,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// What is told of a user's file that was named and is not there. It may be: the appliance's card need not have one.
+fn missing_user_file(sources: &config::Sources) -> Option<String> {
+    let path = sources.missing_user_file()?.display();
+    Some(format!("--user-config {path}: there is no such file, so nothing is read from it"))
+}
+
 /// Never fails for what is wrong in the configuration: the appliance has to start all the same.
 fn render_system(folder: &Path, sources: &config::Sources) -> ExitCode {
     let files = system::render(config::load_leniently(sources), system::ZONES.as_ref());
     eprint!("{}", files.problems());
+    if let Some(missing) = missing_user_file(sources) {
+        eprintln!("pinholed: {missing}");
+    }
     match files.write(folder) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

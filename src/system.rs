@@ -56,7 +56,10 @@ pub fn unknown_timezone(system: &System, zones: &Path) -> Option<String> {
     let mut magic = [0; 4];
     let read = std::fs::File::open(zones.join(name)).and_then(|mut file| io::Read::read_exact(&mut file, &mut magic));
     let known = read.is_ok() && &magic == b"TZif";
-    (!known).then(|| format!("system.timezone: there is no time zone {name:?}; names are such as Europe/Berlin or UTC"))
+    // Nothing below "system" is repeated in a message.
+    (!known).then(|| {
+        "system.timezone: there is no time zone of that name; names are such as Europe/Berlin or UTC".to_owned()
+    })
 }
 
 /// `wpa_supplicant.conf` for the network, if one is named.

@@ -5,10 +5,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 
+use super::outline::Outline;
+use super::problem::{Problem, shortened, unknown_key};
 use super::{
     CameraLayer, Config, EncoderLayer, HttpLayer, LogLayer, OverlayLayer, Rule, Section, SystemLayer, SystemWifiLayer,
+    mistakes,
 };
 
 /// Where the system's own configuration lies.
@@ -27,6 +30,24 @@ pub struct Sources {
     pub user_file: Option<PathBuf>,
     /// `--set key=value`, in order.
     pub set: Vec<String>,
+    /// `--default key=value`, in order: in place of a key's own default, so that any file wins.
+    pub defaults: Vec<String>,
+}
+
+impl Sources {
+    /// The user's file where it was named and is not there: else nobody would learn of a slip in its name.
+    pub fn missing_user_file(&self) -> Option<&Path> {
+        self.user_file.as_deref().filter(|path| matches!(path.try_exists(), Ok(false)))
+    }
+
+    /// What holds where no file says otherwise.
+    fn base(&self) -> Result<Config, ConfigError> {
+        let mut config = Config::default();
+        for argument in &self.defaults {
+            set(&mut config, argument).map_err(|(argument, reason)| ConfigError::Default { argument, reason })?;
+        }
+        Ok(config)
+    }
 }
 
 /// The configuration, and what of the user's file could not be used.
@@ -69,6 +90,14 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A `--default` is wrong.
+    #[error("--default {argument}: {reason}")]
+    Default {
+        /// As of `Set`.
+        argument: String,
+        /// As of `Set`.
+        reason: String,
+    },
 }
 
 /// Reads all layers.
@@ -82,28 +111,38 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         None => (Path::new(SYSTEM_FILE), false),
     };
     let system = read(path, must_exist)?.unwrap_or_default();
-    let mut config = Config::default();
+    let mut config = sources.base()?;
     let text = text_of(&system).map_err(|problem| problem.in_file(path))?;
-    if let Some(problem) = apply(&mut config, &text).into_iter().next() {
-        return Err(problem.in_file(path));
+    let mut problems = Vec::new();
+    for problem in apply(&mut config, &text, None) {
+        let is_note = problem.is_note;
+        let error = problem.in_file(path);
+        if !is_note {
+            return Err(error);
+        }
+        problems.push(error.to_string());
     }
 
     let user_path = sources.user_file.as_deref().unwrap_or(Path::new(USER_FILE));
     let mut with_user = config.clone();
-    let mut problems: Vec<String> = match read(user_path, false) {
-        Ok(bytes) => apply_leniently(&mut with_user, &bytes.unwrap_or_default()),
-        Err(error) => return finish(config, sources, path, vec![error.to_string()]),
+    match read(user_path, false) {
+        Ok(bytes) => problems.extend(
+            apply_leniently(&mut with_user, &bytes.unwrap_or_default())
+                .into_iter()
+                .map(|problem| problem.in_file(user_path).to_string()),
+        ),
+        Err(error) => {
+            problems.push(error.to_string());
+            return finish(config, sources, path, problems);
+        }
     }
-    .into_iter()
-    .map(|problem| problem.in_file(user_path).to_string())
-    .collect();
 
     // Keys that need each other may stand in different layers, so they are checked when all are together. Sections of
     // the user's file that make no sense then are left out like others with a mistake.
     let violated = |config: &Config| -> Result<Option<Rule>, ConfigError> {
         let mut whole = config.clone();
         for argument in &sources.set {
-            set(&mut whole, argument)?;
+            set(&mut whole, argument).map_err(wrong_set)?;
         }
         Ok(whole.validate().err())
     };
@@ -116,7 +155,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
             // Not the user's file's fault.
             Section::Camera | Section::Overlay | Section::System => break,
         }
-        problems.push(Problem { at: None, reason: rule.reason }.in_file(user_path).to_string());
+        problems.push(Problem::new(None, rule.reason).in_file(user_path).to_string());
     }
     finish(with_user, sources, path, problems)
 }
@@ -129,8 +168,10 @@ pub fn load_leniently(sources: &Sources) -> Loaded {
     }
     let system = (sources.file.as_deref().unwrap_or(Path::new(SYSTEM_FILE)), sources.file.is_some());
     let user = (sources.user_file.as_deref().unwrap_or(Path::new(USER_FILE)), false);
-    let mut config = Config::default();
-    let mut problems = Vec::new();
+    let (mut config, mut problems) = match sources.base() {
+        Ok(config) => (config, Vec::new()),
+        Err(error) => (Config::default(), vec![error.to_string()]),
+    };
     for (path, must_exist) in [system, user] {
         match read(path, must_exist) {
             Ok(bytes) => {
@@ -141,8 +182,8 @@ pub fn load_leniently(sources: &Sources) -> Loaded {
         }
     }
     for argument in &sources.set {
-        if let Err(error) = set(&mut config, argument) {
-            problems.push(error.to_string());
+        if let Err(wrong) = set(&mut config, argument) {
+            problems.push(wrong_set(wrong).to_string());
         }
     }
     // Each round gives a section its defaults, with which no rule is violated in it.
@@ -157,15 +198,19 @@ pub fn load_leniently(sources: &Sources) -> Loaded {
     Loaded { config, problems }
 }
 
+fn wrong_set((argument, reason): (String, String)) -> ConfigError {
+    ConfigError::Set { argument, reason }
+}
+
 /// Lays `--set` over the files' configuration and checks the whole.
 fn finish(mut config: Config, sources: &Sources, path: &Path, problems: Vec<String>) -> Result<Loaded, ConfigError> {
     for argument in &sources.set {
-        set(&mut config, argument)?;
+        set(&mut config, argument).map_err(wrong_set)?;
     }
     match (config.validate(), sources.set.last()) {
         (Ok(()), _) => Ok(Loaded { config, problems }),
         (Err(rule), Some(last)) => Err(ConfigError::Set { argument: without_secret(last), reason: rule.reason }),
-        (Err(rule), None) => Err(Problem { at: None, reason: rule.reason }.in_file(path)),
+        (Err(rule), None) => Err(Problem::new(None, rule.reason).in_file(path)),
     }
 }
 
@@ -204,20 +249,17 @@ fn text_of(bytes: &[u8]) -> Result<String, Problem> {
             let line_start = before.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
             let line = before.iter().filter(|&&b| b == b'\n').count() + 1;
             let reason = format!("not UTF-8 (byte 0x{:02x}): save the file as UTF-8", bytes[error.valid_up_to()]);
-            Err(Problem { at: Some((line, before.len() - line_start + 1)), reason })
+            Err(Problem::new(Some((line, before.len() - line_start + 1)), reason))
         }
     }
 }
 
 /// Applies a file of which any part may be unusable: what cannot be read as a whole is read section by section.
 fn apply_leniently(config: &mut Config, bytes: &[u8]) -> Vec<Problem> {
-    let mut attempt = config.clone();
     if let Ok(text) = text_of(bytes)
-        && serde_yaml::from_str::<Option<serde_yaml::Mapping>>(&text).is_ok()
+        && Outline::of(&text).is_ok_and(|outline| !outline.is_no_mapping && outline.section_twice().is_none())
     {
-        let problems = apply_sections(&mut attempt, &text);
-        *config = attempt;
-        return problems;
+        return apply_sections(config, &text, None);
     }
     let mut problems = Vec::new();
     let before = config.clone();
@@ -225,7 +267,7 @@ fn apply_leniently(config: &mut Config, bytes: &[u8]) -> Vec<Problem> {
     for (number, (lines_before, section)) in top_level_sections(bytes).into_iter().enumerate() {
         if number >= SECTIONS_MAX || problems.len() >= SECTIONS_MAX {
             let reason = "nothing from here on was read: too much above is wrong".to_owned();
-            problems.push(Problem { at: Some((lines_before + 1, 1)), reason });
+            problems.push(Problem::new(Some((lines_before + 1, 1)), reason));
             break;
         }
         // Empty lines in place of what came before, so that errors keep their place.
@@ -242,49 +284,17 @@ fn apply_leniently(config: &mut Config, bytes: &[u8]) -> Vec<Problem> {
         if let Some((_, first)) = seen.iter().find(|(other, _)| *other == name) {
             let name = String::from_utf8_lossy(name);
             let reason = format!("{name} is there twice, first on line {first}: keep one of them");
-            problems.push(Problem { at: Some((lines_before + 1, 1)), reason });
-            problems.extend(apply_changes(config, &before, &text));
+            problems.push(Problem::new(Some((lines_before + 1, 1)), reason));
+            // Only what it says otherwise than it would be without the file: the card's file says all there is.
+            problems.extend(apply_sections(config, &text, Some(&before)));
             continue;
         }
         if section.contains(&b':') {
             seen.push((name, lines_before + 1));
         }
-        problems.extend(apply_sections(config, &text));
+        problems.extend(apply_sections(config, &text, None));
     }
     problems
-}
-
-/// Applies a section that is there for the second time: only what it says otherwise than it would be without the file. (The
-/// card's file says all there is.)
-fn apply_changes(config: &mut Config, before: &Config, text: &str) -> Vec<Problem> {
-    let problems = apply_sections(&mut before.clone(), text);
-    if problems.is_empty()
-        && let Ok(section) = serde_yaml::from_str(text)
-    {
-        for value in single_values(section) {
-            let mut alone = before.clone();
-            // No mistake is in a part of what has none.
-            if let Ok(text) = serde_yaml::to_string(&value)
-                && apply_sections(&mut alone, &text).is_empty()
-                && alone != *before
-            {
-                apply_sections(config, &text);
-            }
-        }
-    }
-    problems
-}
-
-/// For each value in mappings of mappings a document of its own: `{a: {b: 1, c: 2}}` gives `{a: {b: 1}}` and `{a: {c: 2}}`.
-fn single_values(value: serde_yaml::Value) -> Vec<serde_yaml::Value> {
-    let serde_yaml::Value::Mapping(mapping) = value else { return vec![value] };
-    let mut all = Vec::new();
-    for (key, value) in mapping {
-        for value in single_values(value) {
-            all.push(serde_yaml::Value::Mapping([(key.clone(), value)].into_iter().collect()));
-        }
-    }
-    all
 }
 
 /// There are six sections; a file with many more pieces is something else, and not worth the time to read them all.
@@ -306,174 +316,47 @@ fn top_level_sections(bytes: &[u8]) -> Vec<(usize, &[u8])> {
     sections
 }
 
-/// What is wrong in a text, before it is known which file the text came from.
-#[derive(Debug)]
-struct Problem {
-    at: Option<(usize, usize)>,
-    reason: String,
-}
-
-impl Problem {
-    fn in_file(self, path: &Path) -> ConfigError {
-        let path = path.display().to_string();
-        match self.at {
-            Some((line, column)) => ConfigError::At { path, line, column, reason: self.reason },
-            None => ConfigError::File { path, reason: self.reason },
-        }
-    }
-}
-
-impl From<serde_yaml::Error> for Problem {
-    fn from(error: serde_yaml::Error) -> Self {
-        let mut at = error.location().map(|location| (location.line(), location.column()));
-        let mut reason = error.to_string();
-        // The places are told apart from the text. A syntax error has two: where the reader gave up, which may be the
-        // next line, and behind it where what it was reading began, which is the one to look at.
-        while let Some((start, length, place)) = at.and_then(|_| last_place(&reason)) {
-            at = if reason[start + length..].is_empty() { Some(place) } else { at };
-            reason.replace_range(start..start + length, "");
-        }
-        // "camera.quality: must be …" reads better without the colon.
-        if let Some((key, rest)) = reason.split_once(": ") {
-            if rest.starts_with("must ") {
-                reason = format!("{key} {rest}");
-            } else if let Some(field) = unknown_field(rest) {
-                let prefix = format!("{key}.");
-                reason = field.describe(if key.contains(' ') { "" } else { &prefix });
-            }
-        }
-        if let Some(field) = unknown_field(&reason) {
-            reason = field.describe("");
-        }
-        // A passphrase may stand anywhere a person mistyped: below "system" no value is shown, nor where the reader
-        // could not tell where it belongs.
-        let place = reason.split(": ").next().unwrap_or_default();
-        if place.starts_with("system") || place.starts_with("invalid ") {
-            reason = without_value(&reason);
-        }
-        // Names of our own types mean nothing to a reader.
-        if let Some(at) = reason.find("expected struct ") {
-            reason.replace_range(at.., "expected keys and values, as in \"camera:\" and below it \"  frame_rate: 15\"");
-        }
-        if let Some((_, key)) = reason.split_once("duplicate field `") {
-            reason = format!("{} is there twice: keep one of them", key.trim_end_matches('`'));
-        }
-        Self { at, reason }
-    }
-}
-
-/// The last " at line 3 column 5" in a text: where it starts, how long it is, line and column.
-fn last_place(text: &str) -> Option<(usize, usize, (usize, usize))> {
-    let start = text.rfind(" at line ")?;
-    let rest = &text[start + " at line ".len()..];
-    let (line, rest) = rest.split_once(" column ")?;
-    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-    let place = (line.parse().ok()?, rest[..digits].parse().ok()?);
-    Some((start, text.len() - start - (rest.len() - digits), place))
-}
-
-/// serde's "invalid type: string \"…\", expected …" without what is quoted.
-fn without_value(reason: &str) -> String {
-    for kind in ["invalid type: ", "invalid value: "] {
-        if let (Some(start), Some(end)) = (reason.find(kind), reason.rfind(", expected "))
-            && let Some(what) = reason.get(start + kind.len()..end)
-        {
-            let what = what.split([' ', '`', '"']).next().unwrap_or_default();
-            return format!("{}{kind}{what}{}", &reason[..start], &reason[end..]);
-        }
-    }
-    reason.to_owned()
-}
-
-/// serde's complaint about a key (or a choice) it does not know, taken apart.
-struct Unknown<'a> {
-    what: &'a str,
-    name: &'a str,
-    valid: Vec<&'a str>,
-}
-
-/// Takes "unknown field `x`, expected one of `a`, `b`" apart; there is no other way to learn the valid names.
-fn unknown_field(message: &str) -> Option<Unknown<'_>> {
-    let (what, rest) = match message.strip_prefix("unknown field `") {
-        Some(rest) => ("key", rest),
-        None => ("value", message.strip_prefix("unknown variant `")?),
-    };
-    let (name, expected) = rest.split_once('`')?;
-    let valid = expected.split('`').skip(1).step_by(2).collect();
-    Some(Unknown { what, name, valid })
-}
-
-impl Unknown<'_> {
-    fn describe(&self, prefix: &str) -> String {
-        let nearest = self
-            .valid
-            .iter()
-            .map(|valid| (strsim::damerau_levenshtein(valid, &self.name.to_lowercase()), valid))
-            .min_by_key(|(distance, _)| *distance)
-            .filter(|(distance, valid)| *distance <= valid.len().div_ceil(2));
-        let secret_place = prefix.starts_with("system") || prefix.is_empty();
-        let (shown, valid) = if self.what == "key" && secret_place && nearest.is_none() {
-            // Not even close to a key: it may be a passphrase that lost its own.
-            let place = if prefix.is_empty() { String::new() } else { format!("in {}", prefix.trim_end_matches('.')) };
-            (place, format!("valid keys here: {}", self.valid.join(", ")))
-        } else if self.what == "key" {
-            (format!("{prefix}{}", self.name), format!("valid keys here: {}", self.valid.join(", ")))
-        } else {
-            let key = prefix.trim_end_matches('.');
-            (format!("{:?} for {key}", self.name), format!("choose one of: {}", self.valid.join(", ")))
-        };
-        let what = self.what;
-        match nearest {
-            Some((_, nearest)) => format!("unknown {what} {shown}: did you mean {nearest}? ({valid})"),
-            None if shown.is_empty() => format!("unknown {what} ({valid})"),
-            None => format!("unknown {what} {shown} ({valid})"),
-        }
-    }
-}
+/// The sections, in the order of the file.
+const SECTIONS: [&str; 6] = ["camera", "encoder", "overlay", "http", "log", "system"];
 
 /// Parses `text` as one layer and lays each section that is right over `config`. What is wrong comes back, and the
-/// rest of the configuration stays as it was there.
-fn apply(config: &mut Config, text: &str) -> Vec<Problem> {
-    /// The top level with the sections unread: finds text that is no YAML at all, and unknown sections.
-    #[derive(Default, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    struct Names {
-        #[serde(rename = "camera")]
-        _camera: IgnoredAny,
-        #[serde(rename = "encoder")]
-        _encoder: IgnoredAny,
-        #[serde(rename = "overlay")]
-        _overlay: IgnoredAny,
-        #[serde(rename = "http")]
-        _http: IgnoredAny,
-        #[serde(rename = "log")]
-        _log: IgnoredAny,
-        #[serde(rename = "system")]
-        _system: IgnoredAny,
-    }
-
-    let mut problems = Vec::new();
-    if let Err(error) = serde_yaml::from_str::<Option<Names>>(text) {
-        problems.push(Problem::from(error));
+/// rest of the configuration stays as it was there. Given `before`, only what differs from that is laid over.
+fn apply(config: &mut Config, text: &str, before: Option<&Config>) -> Vec<Problem> {
+    let outline = match Outline::of(text) {
+        Ok(outline) => outline,
+        Err(fault) => return vec![mistakes::explained(text, fault)],
+    };
+    if outline.is_no_mapping {
+        #[derive(Default, Deserialize)]
+        struct Sections {}
         // A list or a sentence where sections should be: nothing below could be told apart.
-        if !matches!(serde_yaml::from_str::<Option<serde_yaml::Mapping>>(text), Ok(Some(_))) {
-            return problems;
-        }
+        let problem = parse::<Sections>(text).err();
+        return problem.into_iter().map(|problem| mistakes::refined(text, problem)).collect();
     }
+    let mut problems = Vec::new();
+    if let Some((entry, first)) = outline.section_twice() {
+        let name = if SECTIONS.contains(&&*entry.path) { &*entry.path } else { "a key" };
+        let reason = format!("{name} is there twice, first on line {}: keep one of them", first.at.0);
+        return vec![Problem::new(Some(entry.at), reason)];
+    }
+    let unknown = outline.sections().filter(|entry| !SECTIONS.contains(&&*entry.path)).take(SECTIONS_MAX);
+    problems.extend(unknown.map(|entry| Problem::new(Some(entry.at), unknown_key("", &entry.path, &SECTIONS))));
 
     /// One section read by itself, the others passed over, so that its errors keep their place in the file.
     macro_rules! sections {
-        ($($section:ident: $layer:ty;)*) => {$({
+        ($($section:ident: $layer:ty;)*) => {$(if outline.has(stringify!($section)) {
             #[derive(Default, Deserialize)]
             #[serde(default)]
             struct Only {
                 $section: Option<$layer>,
             }
             match parse::<Only>(text) {
-                Ok(only) => if let Some(layer) = only.$section {
-                    layer.apply(&mut config.$section);
+                Ok(Only { $section: Some(layer) }) => match before {
+                    Some(before) => layer.changes(&before.$section).apply(&mut config.$section),
+                    None => layer.apply(&mut config.$section),
                 },
-                Err(problem) => problems.push(problem),
+                Ok(Only { $section: None }) => {}
+                Err(problem) => problems.push(mistakes::refined(text, problem)),
             }
         })*};
     }
@@ -485,22 +368,27 @@ fn apply(config: &mut Config, text: &str) -> Vec<Problem> {
         log: LogLayer;
         system: SystemLayer;
     }
+    problems.extend(mistakes::notes(text, &outline));
     problems
 }
 
 /// As [`apply`], but a `system.wifi` that is right applies also where something else below `system` is wrong: for many
 /// an appliance it is the only way to the page that says what.
-fn apply_sections(config: &mut Config, text: &str) -> Vec<Problem> {
+fn apply_sections(config: &mut Config, text: &str, before: Option<&Config>) -> Vec<Problem> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Only {
         system: Option<SystemWifiLayer>,
     }
-    let problems = apply(config, text);
-    if !problems.is_empty()
+    let problems = apply(config, text, before);
+    if problems.iter().any(|problem| !problem.is_note)
+        && Outline::of(text).is_ok()
         && let Ok(Only { system: Some(SystemWifiLayer { wifi: Some(layer) }) }) = parse::<Only>(text)
     {
-        layer.apply(&mut config.system.wifi);
+        match before {
+            Some(before) => layer.changes(&before.system.wifi).apply(&mut config.system.wifi),
+            None => layer.apply(&mut config.system.wifi),
+        }
     }
     problems
 }
@@ -509,39 +397,43 @@ fn parse<T: DeserializeOwned + Default>(text: &str) -> Result<T, Problem> {
     Ok(serde_yaml::from_str::<Option<T>>(text)?.unwrap_or_default())
 }
 
-/// Lays one `--set key=value` over `config`.
-fn set(config: &mut Config, argument: &str) -> Result<(), ConfigError> {
-    let failed = |reason: String| ConfigError::Set { argument: without_secret(argument), reason };
+/// Lays one `key=value` over `config`; gives the argument, as it may be shown, and what is wrong with it.
+fn set(config: &mut Config, argument: &str) -> Result<(), (String, String)> {
+    let failed = |reason: String| (shortened(without_secret(argument)), shortened(reason));
     let Some((key, value)) = argument.split_once('=') else {
         return Err(failed("must be key=value, such as camera.frame_rate=15".to_owned()));
     };
     let key_character = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if key.is_empty() || !key.chars().all(key_character) || key.split('.').any(str::is_empty) {
+    // Four is more than any key has.
+    let is_key = key.chars().all(key_character) && !key.split('.').any(str::is_empty) && key.split('.').count() <= 4;
+    if !is_key {
         return Err(failed(format!("{key:?} is not a key; keys look like camera.frame_rate")));
     }
+    let error = |problems: Vec<Problem>| problems.into_iter().rfind(|problem| !problem.is_note);
     // As text first, so that no character of a value has a meaning in YAML ("[::]:80", "a #b"); what is not text
     // (numbers, lists) is then read as YAML. A JSON string is a YAML double-quoted scalar.
     let quoted = serde_json::Value::from(value).to_string();
     let mut attempt = config.clone();
-    let Some(as_text) = apply(&mut attempt, &nested(key, &quoted)).pop() else {
+    let Some(as_text) = error(apply(&mut attempt, &nested(key, &quoted), None)) else {
         *config = attempt;
         return Ok(());
     };
     if value.trim().is_empty() {
         return Err(failed(format!("{key} needs a value")));
     }
-    let Some(as_yaml) = apply(config, &nested(key, value)).pop() else { return Ok(()) };
+    let in_yaml = nested(key, value);
+    let Some(as_yaml) = error(apply(config, &in_yaml, None)) else { return Ok(()) };
     // A key that takes no text complains of the type; what the value itself has wrong is then in the other message. Nor is a
     // list meant as text.
-    let is_list = value.trim_start().starts_with(['[', '{']);
+    let is_list = value.trim_start().starts_with(['[', '{']) && Outline::of(&in_yaml).is_ok();
     let problem = if is_list || as_text.reason.contains("invalid type") { as_yaml } else { as_text };
     Err(failed(problem.reason))
 }
 
-/// A `--set` argument fit to be shown: below `system`, where passphrases are, without its value.
+/// A `--set` argument fit to be shown: without its value below `system`, where passphrases are, and where nobody can say.
 fn without_secret(argument: &str) -> String {
     match argument.split_once('=') {
-        Some((key, _)) if key.trim_start().starts_with("system") => format!("{key}=…"),
+        Some((key, _)) if !SECTIONS[..5].contains(&key.split('.').next().unwrap_or_default()) => format!("{key}=…"),
         _ => argument.to_owned(),
     }
 }

@@ -6,32 +6,41 @@ const SHIPPED: &str = include_str!("../../config/pinhole.yaml");
 const REFERENCE: &str = include_str!("../../docs/configuration.md");
 
 /// Loads with `text` as the system's file.
-fn load_text(text: impl AsRef<[u8]>) -> Result<Config, String> {
+pub(super) fn load_text(text: impl AsRef<[u8]>) -> Result<Config, String> {
     let file = file(text.as_ref());
-    let sources =
-        Sources { file: Some(file.path().to_owned()), user_file: Some("/nonexistent".into()), set: Vec::new() };
+    let sources = Sources {
+        file: Some(file.path().to_owned()),
+        user_file: Some("/nonexistent".into()),
+        set: Vec::new(),
+        ..Sources::default()
+    };
     let path = file.path().display().to_string();
     // Messages without the temporary name.
     load(&sources).map(|loaded| loaded.config).map_err(|error| error.to_string().replace(&path, "FILE"))
 }
 
 /// Loads with `text` as the user's file.
-fn load_user(text: impl AsRef<[u8]>) -> (Config, Vec<String>) {
+pub(super) fn load_user(text: impl AsRef<[u8]>) -> (Config, Vec<String>) {
     let file = file(text.as_ref());
     let nothing = self::file(b"");
-    let sources =
-        Sources { file: Some(nothing.path().to_owned()), user_file: Some(file.path().to_owned()), set: Vec::new() };
+    let sources = Sources {
+        file: Some(nothing.path().to_owned()),
+        user_file: Some(file.path().to_owned()),
+        set: Vec::new(),
+        ..Sources::default()
+    };
     let path = file.path().display().to_string();
     let loaded = load(&sources).unwrap();
     (loaded.config, loaded.problems.iter().map(|problem| problem.replace(&path, "FILE")).collect())
 }
 
-fn load_set(set: &[&str]) -> Result<Config, String> {
+pub(super) fn load_set(set: &[&str]) -> Result<Config, String> {
     let nothing = file(b"");
     let sources = Sources {
         file: Some(nothing.path().to_owned()),
         user_file: Some("/nonexistent".into()),
         set: set.iter().map(|&argument| argument.to_owned()).collect(),
+        ..Sources::default()
     };
     load(&sources).map(|loaded| loaded.config).map_err(|error| error.to_string())
 }
@@ -172,6 +181,7 @@ fn keys_that_need_each_other_may_stand_in_different_layers() {
             file: Some(system.path().to_owned()),
             user_file: Some(user.to_owned()),
             set: set.iter().map(|&argument| argument.to_owned()).collect(),
+            ..Sources::default()
         })
     };
     assert_eq!(with(user.path(), &[]).unwrap().config.camera.replay.path, "/srv");
@@ -218,7 +228,7 @@ fn errors_name_place_value_and_remedy() {
         ("- camera\n", "FILE:1:1: invalid type: sequence"),
         ("camera: [\n", "FILE:2:1: "),
         ("camera:\n\tid: x\n", "FILE:2:1: "),
-        ("camera: {}\ncamera: {}\n", "FILE:1:1: camera is there twice"),
+        ("camera: {}\ncamera: {}\n", "FILE:2:1: camera is there twice, first on line 1: keep one of them"),
     ] {
         let error = load_text(text).expect_err(text);
         assert!(error.starts_with(expected), "{text:?} gave\n  {error}\ninstead of\n  {expected}");
@@ -345,6 +355,7 @@ fn layers_lie_over_each_other() {
         file: Some(system.path().to_owned()),
         user_file: Some(user.path().to_owned()),
         set: vec!["encoder.quality=30".to_owned(), "encoder.quality=40".to_owned()],
+        ..Sources::default()
     };
     let config = load(&sources).unwrap().config;
     assert!((config.camera.frame_rate.get() - 20.0).abs() < f64::EPSILON);
@@ -372,9 +383,9 @@ fn set_takes_values_as_they_are() {
 fn a_wrong_set_is_named() {
     for (argument, expected) in [
         ("camera.frame_rate", "--set camera.frame_rate: must be key=value"),
-        ("=1", "--set =1: \"\" is not a key"),
-        ("a..b=1", "--set a..b=1: \"a..b\" is not a key"),
-        ("camera\nx.y=1", "--set camera\nx.y=1: \"camera\\nx.y\" is not a key"),
+        ("=1", "--set =…: \"\" is not a key"),
+        ("a..b=1", "--set a..b=…: \"a..b\" is not a key"),
+        ("camera\nx.y=1", "--set camera\nx.y=…: \"camera\\nx.y\" is not a key"),
         ("camera.frame_rate=0", "--set camera.frame_rate=0: camera.frame_rate must be between 0.05 and 120, got 0"),
         ("camera.frame_rate=fast", "--set camera.frame_rate=fast: camera.frame_rate: invalid type: string \"fast\""),
         ("http.listen=8080", "--set http.listen=8080: http.listen must be an address and a port such as"),

@@ -345,6 +345,11 @@ impl ControlsLayer {
     pub(super) fn apply(self, to: &mut Controls) {
         to.0.extend(self.0);
     }
+
+    pub(super) fn changes(mut self, before: &Controls) -> Self {
+        self.0.retain(|name, value| before.0.get(name) != Some(value));
+        self
+    }
 }
 
 /// Text of the overlay: one or two lines with strftime's conversions.
@@ -419,12 +424,13 @@ impl Hostname {
         let label = |c: char| c.is_ascii_alphanumeric() || c == '-';
         if text.eq_ignore_ascii_case("localhost") {
             // Everywhere else it means the asking machine itself.
-            return Err("must be a name of the camera's own, got \"localhost\"".to_owned());
+            return Err("must be a name of the camera's own, which localhost is not".to_owned());
         }
         if text.len() <= 63 && text.chars().all(label) && !text.starts_with('-') && !text.ends_with('-') {
             Ok(Self(text))
         } else {
-            Err(format!("must be up to 63 letters, digits and inner hyphens, got {text:?}"))
+            // Here and below the value stays out of the message: a passphrase in the wrong line must not be shown.
+            Err("must be up to 63 letters (a to z), digits and inner hyphens, such as garden-cam".to_owned())
         }
     }
 }
@@ -451,7 +457,7 @@ impl Timezone {
         if text.is_empty() || (text.len() <= Self::MAX && text.split('/').all(part)) {
             Ok(Self(text))
         } else {
-            Err(format!("must be a time zone name such as Europe/Berlin, got {text:?}"))
+            Err("must be a time zone name such as Europe/Berlin".to_owned())
         }
     }
 }
@@ -523,7 +529,6 @@ impl WifiCountry {
         if text.is_empty() || (text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase())) {
             Ok(Self(text))
         } else {
-            // The value stays out of the messages of this section: a passphrase in the wrong line must not be shown.
             Err("must be a two-letter country code such as DE, in capital letters".to_owned())
         }
     }

@@ -13,6 +13,7 @@ fn rendered_with(text: &str, zones: &Path) -> Files {
         file: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/config/pinhole.yaml").into()),
         user_file: Some(path),
         set: Vec::new(),
+        ..Sources::default()
     };
     render(load_leniently(&sources), zones)
 }
@@ -23,7 +24,8 @@ fn rendered(text: &str) -> Files {
 
 /// Renders what a person would set; what is refused is left out, as a mistake in a file is.
 fn rendered_set(set: &[String]) -> Files {
-    let sources = Sources { file: None, user_file: Some("/nonexistent".into()), set: set.to_vec() };
+    let sources =
+        Sources { file: None, user_file: Some("/nonexistent".into()), set: set.to_vec(), ..Sources::default() };
     render(load_leniently(&sources), "/nonexistent".as_ref())
 }
 
@@ -117,7 +119,8 @@ fn not_even_a_wrong_system_file_or_argument_stops_it() {
     std::fs::write(&system, "camera: {frame_rate: 0}\nsystem: {hostname: here, timezone: UTC}\n").unwrap();
     std::fs::write(&user, "system: {hostname: there}\n").unwrap();
     let set = ["nonsense", "system.wifi.passphrase=geheim1234", "system.wifi.country=NL"].map(str::to_owned).to_vec();
-    let sources = Sources { file: Some(system.clone()), user_file: Some(user.clone()), set: set.clone() };
+    let sources =
+        Sources { file: Some(system.clone()), user_file: Some(user.clone()), set: set.clone(), ..Sources::default() };
     // Without an SSID the whole section is at fault, and nothing says which layer's.
     let files = render(load_leniently(&sources), "/nonexistent".as_ref());
     assert_eq!(files.text("hostname"), Some("pinhole\n"));
@@ -126,12 +129,12 @@ fn not_even_a_wrong_system_file_or_argument_stops_it() {
 
     let set = set[..1].to_vec();
     let files = render(
-        load_leniently(&Sources { file: Some(system), user_file: Some(user.clone()), set }),
+        load_leniently(&Sources { file: Some(system), user_file: Some(user.clone()), set, ..Sources::default() }),
         "/nonexistent".as_ref(),
     );
     assert_eq!((files.text("hostname"), files.text("timezone")), (Some("there\n"), Some("UTC\n")));
 
-    let missing = Sources { file: Some("/nonexistent".into()), user_file: Some(user), set: Vec::new() };
+    let missing = Sources { file: Some("/nonexistent".into()), user_file: Some(user), ..Sources::default() };
     let files = render(load_leniently(&missing), "/nonexistent".as_ref());
     assert_eq!(files.text("hostname"), Some("there\n"));
     assert!(files.problems().starts_with("/nonexistent: cannot be opened"), "{}", files.problems());

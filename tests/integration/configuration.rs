@@ -61,10 +61,77 @@ fn checking_and_printing() {
     if std::path::Path::new("/usr/share/zoneinfo").is_dir() {
         let output = run(&["--user-config", "/nonexistent", "--set", "system.timezone=Europe/Berln", "--check-config"]);
         assert_eq!(output.status.code(), Some(78));
-        assert!(stderr(&output).contains("there is no time zone \"Europe/Berln\""), "{}", stderr(&output));
+        assert!(!stderr(&output).contains("Berln"), "nothing below system is repeated: {}", stderr(&output));
+        assert!(stderr(&output).contains("there is no time zone of that name"), "{}", stderr(&output));
     }
     assert!(String::from_utf8(run(&["--version"]).stdout).unwrap().starts_with("pinholed "));
     assert!(String::from_utf8(run(&["--help"]).stdout).unwrap().contains("--check-config"));
+}
+
+#[test]
+fn a_users_file_that_is_named_and_not_there_is_told() {
+    let missing = "--user-config /nonexistent: there is no such file";
+    for action in ["--check-config", "--print-config"] {
+        let output = run(&["--config", "/dev/null", "--user-config", "/nonexistent", action]);
+        assert!(stderr(&output).contains(missing), "{action}: {}", stderr(&output));
+        assert!(output.status.success(), "it may be missing");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let render = ["--user-config", "/nonexistent", "--render-system", folder.path().to_str().unwrap()];
+    assert!(stderr(&run(&render)).contains(missing));
+    // The harness names one that is not there.
+    let daemon = Start::test_pattern().spawn();
+    assert!(daemon.log().contains("there is no such file"), "{}", daemon.log());
+    assert_eq!(daemon.status()["config"]["problems"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn defaults_hold_where_no_file_says_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.yaml");
+    std::fs::write(&path, "camera:\n  source: test-pattern\nhttp:\n  listen: 127.0.0.1:9000\n").unwrap();
+    let defaults =
+        ["--default", "camera.source=v4l2", "--default", "encoder.quality=33", "--default=http.listen=[::]:1"];
+    let print = |more: &[&str]| {
+        let output =
+            pinholed().args(defaults).args(["--user-config", "/dev/null", "--print-config"]).args(more).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    let without = print(&["--config", "/dev/null"]);
+    assert!(without.contains("source: v4l2") && without.contains("'[::]:1'"), "{without}");
+    let with = print(&["--config", path.to_str().unwrap()]);
+    assert!(with.contains("source: test-pattern") && with.contains("listen: 127.0.0.1:9000"), "{with}");
+    assert!(with.contains("quality: 33"), "{with}");
+    let output = run(&["--default", "camera.source=none"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(
+        stderr(&output).starts_with("pinholed: --default camera.source=none: unknown value"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn snippets_of_the_appliances_page_work_as_a_file_of_their_own() {
+    let page = include_str!("../../docs/appliance.md");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pinhole.yaml");
+    let mut snippets = 0;
+    for snippet in page.split("```yaml\n").skip(1) {
+        let lines: Vec<&str> = snippet.split("```").next().unwrap().lines().collect();
+        // Within a list the page indents them.
+        let indentation = lines.iter().map(|line| line.len() - line.trim_start().len()).min().unwrap();
+        let text: Vec<&str> = lines.iter().map(|line| line.get(indentation..).unwrap_or_default()).collect();
+        let text = text.join(
+            "
+",
+        );
+        std::fs::write(&path, &text).unwrap();
+        let output = run(&["--config", "/dev/null", "--user-config", path.to_str().unwrap(), "--check-config"]);
+        assert!(output.status.success(), "{text}{}", stderr(&output));
+        snippets += 1;
+    }
+    assert!(snippets > 0);
 }
 
 #[test]

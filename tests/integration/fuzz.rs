@@ -194,3 +194,25 @@ fn any_change_is_made_or_refused() {
     assert_eq!(daemon.get("/snapshot").status, 200, "{}", daemon.log());
     assert_unharmed(&mut daemon, descriptors);
 }
+
+#[test]
+fn bodies_that_nest_deeply_are_refused() {
+    let mut daemon = Start::test_pattern().spawn();
+    for unit in ["[", "{\"a\":"] {
+        let body = unit.repeat(7000 / unit.len());
+        for path in ["/api/v1/settings", "/api/v1/controls"] {
+            let mut stream = std::net::TcpStream::connect(daemon.address).unwrap();
+            let length = body.len();
+            write!(
+                stream,
+                "PATCH {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n\
+                 Content-Length: {length}\r\n\r\n{body}"
+            )
+            .unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 4") && answer.len() < 2000, "{path}: {answer}");
+        }
+    }
+    assert!(daemon.child.try_wait().unwrap().is_none());
+}

@@ -13,6 +13,7 @@ mod configuration;
 mod controls;
 mod damage;
 mod faults;
+mod front_door;
 mod fuzz;
 mod hardware;
 mod http;
