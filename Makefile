@@ -38,8 +38,8 @@ help: ## list the targets, and the variables some of them take
 .PHONY: run
 run: build ## build, then serve the best camera there is, else the test pattern
 	@source=auto
-	if ! target/release/pinholed --list-cameras >/dev/null 2>&1; then
-		echo "no camera found: showing the test pattern, unless a file names another source"
+	if ! why=$$(target/release/pinholed --list-cameras 2>&1 >/dev/null); then
+		printf '%s\n' "$$why" "showing the test pattern, unless a file names another source"
 		source=test-pattern
 	fi
 	echo "open the address told below (ctrl-C stops)"

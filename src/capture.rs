@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value as Json};
 
 use crate::cadence::Cadence;
-use crate::camera::control::{self, Control};
-use crate::camera::{BufferIndex, Camera, CameraInfo, Opener, rate};
+use crate::camera::control::{self, Control, Refusal};
+use crate::camera::{BufferIndex, Camera, CameraError, CameraInfo, Opener, govern, rate};
 use crate::config::{self, Config, Orientation};
 use crate::encoder::turn::JpegTurner;
 use crate::encoder::v4l2_m2m::{Event, Submitted};
@@ -374,7 +374,6 @@ impl<'a> Capture<'a> {
             overlay: overlay.is_some(),
             notes,
         }));
-        let exposure = camera.controls().map_or(Duration::ZERO, |controls| rate::exposure(&controls));
         let cadence = camera.info().frame_rate.thinned_to().map(Cadence::new);
         Ok(Open {
             load: self.load(&choice),
@@ -385,7 +384,7 @@ impl<'a> Capture<'a> {
             turner,
             last_good: Instant::now(),
             last_error: None,
-            exposure,
+            exposure: Duration::ZERO,
             errored_frames: 0,
             cadence,
             frames: 0,
@@ -422,7 +421,8 @@ impl<'a> Capture<'a> {
                 Err(refusal) => notes.push(format!("camera.controls: {refusal}")),
             }
         }
-        values.sort_by_key(|(control, _)| control.id);
+        govern::leave_out_moot(&mut values);
+        govern::order(&mut values);
         // One by one: a camera that refuses one takes the others.
         for value in values {
             if let Err(error) = camera.set_controls(&[value]) {
@@ -509,7 +509,7 @@ impl<'a> Capture<'a> {
     }
 
     /// Waits for the camera's next frame, the encoder's next JPEG, or the end of the round.
-    fn wait(&mut self, open: &mut Open) -> Result<Option<BufferIndex>, crate::camera::CameraError> {
+    fn wait(&mut self, open: &mut Open) -> Result<Option<BufferIndex>, CameraError> {
         let mut timeout = ROUND.min(self.shared.idle_round);
         let (fd, deadline) = match &open.choice.engine {
             Engine::Queued(encoder) => (encoder.wait_fd(), encoder.deadline()),
@@ -940,7 +940,7 @@ impl<'a> Capture<'a> {
             ControlChange::Set(values) => (values, false),
             ControlChange::Reset => (self.controls_at_start(), true),
         };
-        let result = set_controls(open, &values).map(Arc::new);
+        let result = set_controls(open, &values, is_reset).map(Arc::new);
         if is_reset {
             self.controls.clear();
         }
@@ -966,7 +966,10 @@ impl<'a> Capture<'a> {
 
     fn tell_controls(&self, open: &mut Open) {
         match open.camera.controls() {
-            Ok(controls) => self.shared.controls.tell(Arc::new(controls)),
+            Ok(controls) => {
+                open.exposure = rate::exposure(&controls);
+                self.shared.controls.tell(Arc::new(controls));
+            }
             Err(error) => {
                 log::debug!("controls: {error}");
                 self.shared.controls.forget();
@@ -1072,14 +1075,33 @@ fn controls_of(open: &mut Open) -> Result<Vec<Control>, ChangeError> {
     open.camera.controls().map_err(|error| ChangeError::Failed(error.to_string()))
 }
 
+fn refused(error: CameraError) -> ChangeError {
+    let reason = error.to_string();
+    match error {
+        CameraError::Control(refused) => ChangeError::Refused(Box::new(Refusal {
+            control: refused.name,
+            value: refused.value.to_json(),
+            reason,
+            min: None,
+            max: None,
+        })),
+        _ => ChangeError::Failed(reason),
+    }
+}
+
 /// Sets controls by name, all or none, and tells how they all are then.
-fn set_controls(open: &mut Open, values: &Map<String, Json>) -> Result<Vec<Control>, ChangeError> {
+fn set_controls(open: &mut Open, values: &Map<String, Json>, is_reset: bool) -> Result<Vec<Control>, ChangeError> {
     let known = controls_of(open)?;
     let mut checked: Vec<_> =
         control::check_all(&known, values)?.into_iter().map(|(control, value)| (control.clone(), value)).collect();
-    // Modes have lower numbers than what they govern (auto exposure, then exposure), with V4L2 and with libcamera.
-    checked.sort_by_key(|(control, _)| control.id);
-    open.camera.set_controls(&checked).map_err(|error| ChangeError::Failed(error.to_string()))?;
+    govern::order(&mut checked);
+    let mut result = open.camera.set_controls(&checked);
+    if result.is_err() && is_reset {
+        // What is automatic again need not have its number back.
+        govern::leave_out_moot(&mut checked);
+        result = open.camera.set_controls(&checked);
+    }
+    result.map_err(refused)?;
     let controls = controls_of(open)?;
     open.exposure = rate::exposure(&controls);
     Ok(controls)

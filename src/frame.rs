@@ -21,6 +21,12 @@ pub enum PixelFormat {
     Nv12,
     /// One plane of Y, U, Y, V: each pair of pixels shares its colour (fourcc `YUYV`).
     Yuyv,
+    /// The same as U, Y, V, Y (fourcc `UYVY`).
+    Uyvy,
+    /// The same as Y, V, Y, U (fourcc `YVYU`).
+    Yvyu,
+    /// Y alone (fourcc `GREY`).
+    Grey,
 }
 
 impl PixelFormat {
@@ -31,6 +37,19 @@ impl PixelFormat {
             Self::Yuv420 => "YUV420",
             Self::Nv12 => "NV12",
             Self::Yuyv => "YUYV",
+            Self::Uyvy => "UYVY",
+            Self::Yvyu => "YVYU",
+            Self::Grey => "GREY",
+        }
+    }
+
+    /// Where the luma of the first pixel lies among the bytes of a plane that holds everything, two bytes a pixel; `None`
+    /// for other layouts. Chroma is what is in between.
+    pub fn packed_luma(self) -> Option<usize> {
+        match self {
+            Self::Yuyv | Self::Yvyu => Some(0),
+            Self::Uyvy => Some(1),
+            Self::Mjpeg | Self::Yuv420 | Self::Nv12 | Self::Grey => None,
         }
     }
 
@@ -43,7 +62,8 @@ impl PixelFormat {
             Self::Mjpeg => ([(0, 0); 3], 0),
             Self::Yuv420 => ([(width, height), (half_width, half_height), (half_width, half_height)], 3),
             Self::Nv12 => ([(width, height), (2 * half_width, half_height), (0, 0)], 2),
-            Self::Yuyv => ([(4 * half_width, height), (0, 0), (0, 0)], 1),
+            Self::Yuyv | Self::Uyvy | Self::Yvyu => ([(4 * half_width, height), (0, 0), (0, 0)], 1),
+            Self::Grey => ([(width, height), (0, 0), (0, 0)], 1),
         };
         planes.into_iter().take(count)
     }

@@ -328,17 +328,18 @@ struct Mask {
 impl Mask {
     /// Fills `rows`.
     fn make_rows(&mut self, pixel_format: PixelFormat) {
-        let yuyv = pixel_format == PixelFormat::Yuyv;
-        let mut row = vec![BLACK; if yuyv { self.area.width.next_multiple_of(2) } else { self.area.width }];
+        let packed = pixel_format.packed_luma();
+        let width = self.area.width;
+        let mut row = vec![BLACK; if packed.is_some() { width.next_multiple_of(2) } else { width }];
         for line in &self.lines {
             row.fill(BLACK);
             for run in &self.runs[line.clone()] {
                 row[run.start..run.end].fill(run.value);
             }
-            if yuyv {
-                self.rows.extend(row.iter().flat_map(|&luma| [luma, NEUTRAL]));
-            } else {
-                self.rows.extend_from_slice(&row);
+            match packed {
+                None => self.rows.extend_from_slice(&row),
+                Some(0) => self.rows.extend(row.iter().flat_map(|&luma| [luma, NEUTRAL])),
+                Some(_) => self.rows.extend(row.iter().flat_map(|&luma| [NEUTRAL, luma])),
             }
         }
     }
@@ -347,17 +348,17 @@ impl Mask {
         let [luma, chroma @ ..] = &mut frame.planes;
         let Some(luma) = luma else { return };
         let Area { x, y, width, height } = self.area;
-        let yuyv = frame.pixel_format == PixelFormat::Yuyv;
+        let packed = frame.pixel_format.packed_luma();
         // In YUYV a pixel has two bytes, and an odd row ends with half a pair: the other half is there and not seen.
-        let (start, length) = if yuyv { (2 * x, 4 * width.div_ceil(2)) } else { (x, width) };
+        let (start, length) = if packed.is_some() { (2 * x, 4 * width.div_ceil(2)) } else { (x, width) };
         for row in 0..height {
             let Some(pixels) = part(luma, y + row, start, length) else { continue };
             let line = row / self.scale;
-            match (self.background, yuyv) {
+            match (self.background, packed) {
                 (OverlayBackground::Box, _) => {
                     pixels.copy_from_slice(&self.rows[line * length..][..length]);
                 }
-                (background, false) => {
+                (background, None) => {
                     if background == OverlayBackground::Shade {
                         darken(pixels);
                     }
@@ -365,23 +366,23 @@ impl Mask {
                         pixels[run.start..run.end].fill(run.value);
                     }
                 }
-                (background, true) => {
+                (background, Some(luma_at)) => {
                     if background == OverlayBackground::Shade {
-                        shade_yuyv(pixels);
+                        shade_packed(pixels, luma_at);
                     }
                     for run in self.runs(line) {
                         for pair in pixels[2 * (run.start & !1)..].chunks_exact_mut(4).take(run.pairs()) {
-                            pair[1] = NEUTRAL;
-                            pair[3] = NEUTRAL;
+                            pair[1 - luma_at] = NEUTRAL;
+                            pair[3 - luma_at] = NEUTRAL;
                         }
                         for pixel in pixels[2 * run.start..2 * run.end].chunks_exact_mut(2) {
-                            pixel[0] = run.value;
+                            pixel[luma_at] = run.value;
                         }
                     }
                 }
             }
         }
-        if !yuyv {
+        if packed.is_none() {
             // NV12 has U and V side by side, in as many bytes as luma.
             let bytes = if frame.pixel_format == PixelFormat::Nv12 { 2 } else { 1 };
             for plane in chroma.iter_mut().flatten() {
@@ -455,8 +456,8 @@ fn fade(chroma: &mut [u8]) {
 }
 
 /// Both, where they are interleaved.
-fn shade_yuyv(pixels: &mut [u8]) {
-    let chroma = u32::from_ne_bytes([0, 0x40, 0, 0x40]);
+fn shade_packed(pixels: &mut [u8], luma_at: usize) {
+    let chroma = u32::from_ne_bytes(if luma_at == 0 { [0, 0x40, 0, 0x40] } else { [0x40, 0, 0x40, 0] });
     by_words(pixels, |word| ((word >> 1) & 0x7f7f_7f7f) + chroma);
 }
 

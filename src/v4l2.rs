@@ -32,6 +32,9 @@ pub fn fourcc(format: PixelFormat) -> Fourcc {
         PixelFormat::Yuv420 => b"YU12",
         PixelFormat::Nv12 => b"NV12",
         PixelFormat::Yuyv => b"YUYV",
+        PixelFormat::Uyvy => b"UYVY",
+        PixelFormat::Yvyu => b"YVYU",
+        PixelFormat::Grey => b"GREY",
     })
 }
 

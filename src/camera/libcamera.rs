@@ -1,5 +1,6 @@
 //! The cameras libcamera knows: the Pi's own through the ISP, USB cameras, and its virtual ones for tests.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,10 +22,11 @@ use ::libcamera::stream::{Stream, StreamRole};
 use ::libcamera::{geometry, pixel_format, properties};
 
 use super::control::{Control, Kind, Value};
+use super::memory::Shortage;
 use super::pace::Pace;
 use super::rate::Rate;
 use super::stamp::Stamps;
-use super::{BufferIndex, Camera, CameraError, CameraInfo, CameraSummary, choose};
+use super::{BufferIndex, Camera, CameraError, CameraInfo, CameraSummary, RefusedControl, choose, govern};
 pub use super::{Orientation, StreamRequest};
 use crate::frame::{MonotonicTime, PixelFormat, Plane, PlaneMut, RawFrame, RawFrameMut, Size};
 use crate::v4l2;
@@ -181,8 +183,9 @@ pub struct LibcameraSource {
     signal: Arc<OwnedFd>,
     /// Set once somebody does: the signal costs a system call per frame.
     signal_wanted: Arc<AtomicBool>,
-    /// Controls for the next request, and whether there are any.
-    next_controls: Vec<(u32, ControlValue)>,
+    /// Controls for the next request, and for those after it: what is governed goes a request behind what governs it, as a
+    /// driver is told of a request's controls in no order one could rely on.
+    next_controls: VecDeque<Vec<(u32, ControlValue)>>,
     /// What was set since the start.
     set_values: Vec<(u32, Value)>,
 }
@@ -218,7 +221,7 @@ impl LibcameraSource {
     /// `id` is empty for the first camera, a number for that place in the list, else a camera's id or model: equal, or
     /// a part of it that only one camera has, upper or lower case.
     ///
-    /// MJPEG is taken where the camera makes it, else YUV420, else NV12. A size the camera does not have becomes one
+    /// The first of [`CANDIDATES`] that the camera grants is taken. A size the camera does not have becomes one
     /// it has: see [`CameraInfo`].
     pub fn open(id: &str, request: &StreamRequest) -> Result<Self, CameraError> {
         // Locals are dropped last to first, so a failure half-way takes things down in the right order as well.
@@ -236,7 +239,17 @@ impl LibcameraSource {
         let (mut configuration, pixel_format, turns) = negotiate(&active, &id, request)?;
         // The virtual pipeline validates every orientation and ignores it.
         let turns = turns && !(virtual_pipeline && request.orientation != Orientation::Rotate0);
-        active.configure(&mut configuration).map_err(failed(&id, "Camera::configure"))?;
+        let (count, bytes) =
+            configuration.get(0).map_or((0, 0), |stream| (stream.get_buffer_count(), stream.get_frame_size()));
+        let shortage = |error: io::Error, call| match error.raw_os_error() {
+            Some(libc::ENOMEM) => CameraError::Memory {
+                id: id.clone(),
+                wanted: format!("{pixel_format} {}", request.size),
+                shortage: Shortage::now(count as usize, bytes as usize),
+            },
+            _ => failed(&id, call)(error),
+        };
+        active.configure(&mut configuration).map_err(|error| shortage(error, "Camera::configure"))?;
 
         let unsupported = |reason: String| CameraError::Unsupported {
             id: id.clone(),
@@ -257,7 +270,7 @@ impl LibcameraSource {
         };
 
         let mut allocator = FrameBufferAllocator::new(&active);
-        let buffers = allocator.alloc(&stream).map_err(failed(&id, "FrameBufferAllocator::allocate"))?;
+        let buffers = allocator.alloc(&stream).map_err(|error| shortage(error, "FrameBufferAllocator::allocate"))?;
         let slots = make_slots(&mut active, stream, buffers, |planes| {
             layout(planes, pixel_format, size, stride).map_err(unsupported)
         })?;
@@ -317,13 +330,13 @@ impl LibcameraSource {
             spare: Vec::new(),
             signal,
             signal_wanted,
-            next_controls: Vec::new(),
+            next_controls: VecDeque::new(),
             set_values: Vec::new(),
         };
         source
             .camera
             .start(duration.as_ref().map(|(controls, _)| &**controls))
-            .map_err(failed(&source.info.id, "Camera::start"))?;
+            .map_err(|error| cannot_start(&source.info, bytes as usize, error))?;
         if source.pace.is_some() {
             source.spare.extend(0..source.slots.len());
         } else {
@@ -339,7 +352,7 @@ impl LibcameraSource {
         let Some(mut request) = self.slots.get_mut(index).and_then(|slot| slot.request.take()) else {
             return Err(self.failed("Camera::queueRequest")(io::ErrorKind::InvalidInput.into()));
         };
-        for (id, value) in self.next_controls.drain(..) {
+        for (id, value) in self.next_controls.pop_front().unwrap_or_default() {
             // Its failures are those of the types it never fails with.
             drop(request.controls_mut().set_raw(id, value));
         }
@@ -557,19 +570,38 @@ impl Camera for LibcameraSource {
     }
 
     fn set_controls(&mut self, values: &[(Control, Value)]) -> Result<(), CameraError> {
+        let known = self.controls()?;
+        let id = &self.info.id;
+        let refused = |control: &Control, value: &Value, kind: io::ErrorKind, remedy| {
+            CameraError::Control(Box::new(RefusedControl {
+                id: id.clone(),
+                name: control.name.clone(),
+                value: value.clone(),
+                source: kind.into(),
+                remedy,
+                stuck: Vec::new(),
+            }))
+        };
+        if let Some((control, value, remedy)) = govern::first_ignored(&known, values) {
+            return Err(refused(control, value, io::ErrorKind::PermissionDenied, Some(remedy)));
+        }
+        // All are looked at before the first is set.
+        let raw = |(control, value): &(Control, Value)| {
+            to_libcamera(control, value)
+                .map(|raw| (control.id, raw))
+                .ok_or_else(|| refused(control, value, io::ErrorKind::InvalidInput, None))
+        };
+        let staged = govern::stages(values)
+            .map(|stage| stage.iter().map(raw).collect::<Result<Vec<_>, _>>())
+            .collect::<Result<Vec<_>, _>>()?;
         for (control, value) in values {
-            let Some(raw) = to_libcamera(control, value) else {
-                return Err(CameraError::Control {
-                    id: self.info.id.clone(),
-                    what: format!("{} {value}", control.name),
-                    source: io::ErrorKind::InvalidInput.into(),
-                });
-            };
-            self.next_controls.retain(|(id, _)| *id != control.id);
-            self.next_controls.push((control.id, raw));
+            for stage in &mut self.next_controls {
+                stage.retain(|(id, _)| *id != control.id);
+            }
             self.set_values.retain(|(id, _)| *id != control.id);
             self.set_values.push((control.id, value.clone()));
         }
+        self.next_controls.extend(staged);
         Ok(())
     }
 
@@ -641,6 +673,17 @@ fn failed(id: &str, call: &'static str) -> impl FnOnce(io::Error) -> CameraError
     }
 }
 
+/// What keeps a camera from starting. Pipelines take memory of their own then (the sensor's raw pictures), and USB its
+/// bandwidth.
+fn cannot_start(info: &CameraInfo, bytes: usize, error: io::Error) -> CameraError {
+    let (id, wanted) = (info.id.clone(), format!("{} {}", info.pixel_format, info.size));
+    match error.raw_os_error() {
+        Some(libc::ENOSPC) => CameraError::Bandwidth { id, wanted: format!("{wanted} at {}", info.frame_rate) },
+        Some(libc::ENOMEM) => CameraError::Memory { id, wanted, shortage: Shortage::now(info.buffer_count, bytes) },
+        _ => failed(&id, "Camera::start")(error),
+    }
+}
+
 /// A validated configuration in the best format the camera has, and whether it turns the picture as asked.
 fn negotiate(
     camera: &lc::Camera<'_>,
@@ -707,11 +750,15 @@ fn negotiate(
 
 /// The formats we can encode or pass on, best first: JPEG costs nothing; the Pi's encoder takes both others, and
 /// YUV420 is what the software encoder reads without a detour.
-const CANDIDATES: [(pixel_format::PixelFormat, PixelFormat); 4] = [
+const CANDIDATES: [(pixel_format::PixelFormat, PixelFormat); 7] = [
     (fourcc(*b"MJPG"), PixelFormat::Mjpeg),
     (fourcc(*b"YU12"), PixelFormat::Yuv420),
     (fourcc(*b"NV12"), PixelFormat::Nv12),
     (fourcc(*b"YUYV"), PixelFormat::Yuyv),
+    (fourcc(*b"UYVY"), PixelFormat::Uyvy),
+    (fourcc(*b"YVYU"), PixelFormat::Yvyu),
+    // DRM's name for V4L2's GREY.
+    (fourcc(*b"R8  "), PixelFormat::Grey),
 ];
 
 /// The crate's own constants are empty with libcamera 0.4.
@@ -958,7 +1005,8 @@ fn layout(
             &[(stride, width, height), (stride / 2, half_width, half_height), (stride / 2, half_width, half_height)]
         }
         PixelFormat::Nv12 => &[(stride, width, height), (stride, half_width * 2, half_height)],
-        PixelFormat::Yuyv => &[(stride, half_width * 4, height)],
+        PixelFormat::Yuyv | PixelFormat::Uyvy | PixelFormat::Yvyu => &[(stride, half_width * 4, height)],
+        PixelFormat::Grey => &[(stride, width, height)],
     };
     let mut divided = Vec::new();
     let given = match planes {

@@ -14,8 +14,11 @@ use crate::jpeg::Bound;
 
 pub mod control;
 mod faults;
+mod find;
+pub mod govern;
 #[cfg(feature = "libcamera")]
 pub mod libcamera;
+pub mod memory;
 mod pace;
 pub mod rate;
 pub mod replay;
@@ -24,6 +27,7 @@ pub mod test_pattern;
 pub mod v4l2;
 
 use control::{Control, Value};
+use memory::Shortage;
 use rate::Rate;
 use replay::Replay;
 use test_pattern::TestPattern;
@@ -84,7 +88,8 @@ pub trait Camera {
         Ok(Vec::new())
     }
 
-    /// Sets controls, from the next request on. The values have been checked ([`control::check_all`]).
+    /// Sets controls, from the next request on, all or none as far as the camera lets it. The values have been checked
+    /// ([`control::check_all`]) and brought into order ([`govern::order`]).
     ///
     /// # Errors
     /// The camera refused them; the message names the control.
@@ -154,6 +159,35 @@ pub enum CameraError {
         /// What it said.
         reason: String,
     },
+    /// The kernel keeps us from opening it.
+    #[error("camera {what}; {remedy}")]
+    NoPermission {
+        /// The device, and what the kernel says.
+        what: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// `STREAMON`'s `ENOSPC`.
+    #[error(
+        "the USB bus has no bandwidth left for camera {id} with {wanted}: set a smaller camera.resolution or a lower \
+         camera.frame_rate, unplug other cameras, or plug it into another USB controller"
+    )]
+    Bandwidth {
+        /// Camera id.
+        id: String,
+        /// Format, size and rate.
+        wanted: String,
+    },
+    /// There is no memory for its buffers.
+    #[error("camera {id} with {wanted}: {shortage}")]
+    Memory {
+        /// Camera id.
+        id: String,
+        /// Format and size.
+        wanted: String,
+        /// How much of it there is not.
+        shortage: Shortage,
+    },
     /// The camera was unplugged.
     #[error("camera {id} was disconnected")]
     Disconnected {
@@ -171,15 +205,8 @@ pub enum CameraError {
         source: std::io::Error,
     },
     /// A control could not be set.
-    #[error("camera {id} refused {what}: {source}")]
-    Control {
-        /// Camera id.
-        id: String,
-        /// Control and value.
-        what: String,
-        /// The errno.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Control(Box<RefusedControl>),
     /// A replay source whose files cannot be used.
     #[error("camera.replay.path {path}: {reason}")]
     Replay {
@@ -194,6 +221,41 @@ pub enum CameraError {
          test-pattern or replay"
     )]
     NotBuilt,
+}
+
+impl CameraError {
+    /// True where there is a device, and something about it that keeps it from being used.
+    fn names_a_device(&self) -> bool {
+        matches!(self, Self::NoPermission { .. } | Self::Unsupported { .. })
+    }
+}
+
+/// A control that could not be set.
+#[derive(Debug, thiserror::Error)]
+pub struct RefusedControl {
+    /// Camera id.
+    pub id: String,
+    /// The control's name.
+    pub name: String,
+    /// What it was to be set to.
+    pub value: Value,
+    /// The errno.
+    pub source: std::io::Error,
+    /// The switch to turn, if there is one.
+    pub remedy: Option<String>,
+    /// Controls set together with the refused one that could not be set back.
+    pub stuck: Vec<String>,
+}
+
+impl fmt::Display for RefusedControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, name, value, source, remedy, stuck } = self;
+        write!(f, "camera {id} refused {name} {value}: {source}")?;
+        if let Some(remedy) = remedy {
+            write!(f, ": {remedy}")?;
+        }
+        if stuck.is_empty() { Ok(()) } else { write!(f, "; it could not take back {}", stuck.join(", ")) }
+    }
 }
 
 /// Opens the configured camera, again and again over the life of the program.
@@ -249,7 +311,9 @@ impl Opener {
                 Box::new(TestPattern::new(script.size.unwrap_or(size), rate, script.frames + 1))
             }
             config::Source::Replay => Box::new(Replay::open(Path::new(&config.replay.path), rate, size)?),
-            config::Source::Libcamera => return open_libcamera(&config.id, &request),
+            config::Source::Libcamera => {
+                return open_libcamera(&config.id, &request).map_err(|error| explained(error, &config.id));
+            }
             config::Source::V4l2 => return Ok(Box::new(v4l2::V4l2Source::open(&config.id, &request)?)),
             config::Source::Auto => return self.open_any(&config.id, &request),
         };
@@ -272,10 +336,11 @@ impl Opener {
         if matches!(of_libcamera, CameraError::NotBuilt) {
             return Ok(Box::new(v4l2::V4l2Source::open(id, request)?));
         }
-        let known = !self.libcamera_works.get() && v4l2::knows(id);
-        if !known {
+        // Where libcamera has worked, V4L2 is not asked: see `libcamera_works`.
+        let seen = if self.libcamera_works.get() { Err(CameraError::NoCamera) } else { v4l2::look(id) };
+        if let Err(error) = seen {
             self.known_to_v4l2.set(None);
-            return Err(of_libcamera);
+            return Err(if error.names_a_device() { error } else { of_libcamera });
         }
         let since = self.known_to_v4l2.get().unwrap_or_else(Instant::now);
         self.known_to_v4l2.set(Some(since));
@@ -283,6 +348,17 @@ impl Opener {
             return Err(of_libcamera);
         }
         Ok(Box::new(v4l2::V4l2Source::open(id, request)?))
+    }
+}
+
+/// libcamera does not tell of devices that it may not open.
+fn explained(error: CameraError, id: &str) -> CameraError {
+    match error {
+        CameraError::NoCamera | CameraError::NotFound { .. } => match v4l2::look(id) {
+            Err(denied @ CameraError::NoPermission { .. }) => denied,
+            _ => error,
+        },
+        other => other,
     }
 }
 
@@ -406,8 +482,15 @@ pub fn list() -> Result<String, CameraError> {
     };
     #[cfg(not(feature = "libcamera"))]
     let failure = CameraError::NoCamera;
-    add("v4l2", v4l2::list());
-    if text.is_empty() { Err(failure) } else { Ok(text) }
+    let survey = find::Survey::now();
+    add("v4l2", survey.summaries());
+    if text.is_empty() {
+        return Err(survey.why_not("").unwrap_or(failure));
+    }
+    for problem in survey.problems() {
+        let _ = writeln!(text, "{problem}");
+    }
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -1,27 +1,47 @@
 //! A camera spoken to through V4L2 itself: webcams, on machines with or without libcamera.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use v4l2r::bindings::{self, V4L2_CID_HFLIP, V4L2_CID_VFLIP};
-use v4l2r::ioctl::Capabilities;
 
 use super::control::{Control, Kind, Value};
+use super::find::{self, Found, Survey};
+use super::memory::Shortage;
 use super::rate::Rate;
 use super::stamp::Stamps;
-use super::{BufferIndex, Camera, CameraError, CameraInfo, CameraSummary, Orientation, StreamRequest, choose};
+use super::{
+    BufferIndex, Camera, CameraError, CameraInfo, CameraSummary, Orientation, RefusedControl, StreamRequest, govern,
+};
 use crate::frame::{MonotonicTime, PixelFormat, Plane, PlaneMut, RawFrame, RawFrameMut, Size};
 use crate::v4l2::{
-    self, Dequeued, Device, Format, MemoryType, Payload, PlaneLayout, PlaneMapping, QueueType, V4l2Error, until_zero,
+    self, Dequeued, Device, Format, Fourcc, MemoryType, Payload, PlaneLayout, PlaneMapping, QueueType, V4l2Error,
+    until_zero,
 };
 
-/// The formats we can encode or pass on, best first, as with libcamera.
-const CANDIDATES: [PixelFormat; 4] = [PixelFormat::Mjpeg, PixelFormat::Yuv420, PixelFormat::Nv12, PixelFormat::Yuyv];
+/// The formats we can encode or pass on, best first, as with libcamera. `JPEG` is what some drivers call `MJPG`.
+const CANDIDATES: [(&[u8; 4], PixelFormat); 8] = [
+    (b"MJPG", PixelFormat::Mjpeg),
+    (b"JPEG", PixelFormat::Mjpeg),
+    (b"YU12", PixelFormat::Yuv420),
+    (b"NV12", PixelFormat::Nv12),
+    (b"YUYV", PixelFormat::Yuyv),
+    (b"UYVY", PixelFormat::Uyvy),
+    (b"YVYU", PixelFormat::Yvyu),
+    (b"GREY", PixelFormat::Grey),
+];
 
-/// Capture nodes that are a part of a camera's pipeline, not a camera: libcamera drives them. (The Pi's ISP offers YUYV,
-/// but waits for raw pictures from somebody.)
-const NOT_CAMERAS: [&str; 5] = ["bcm2835-isp", "bcm2835-codec", "unicam", "rp1-cfe", "pispbe"];
+/// Whether a format is one of them.
+pub(super) fn is_taken(format: Fourcc) -> bool {
+    CANDIDATES.iter().any(|(fourcc, _)| format == Fourcc::from_fourcc(fourcc))
+}
+
+/// Their names.
+pub(super) fn taken() -> String {
+    let names = CANDIDATES.map(|(fourcc, _)| Fourcc::from_fourcc(fourcc).to_string());
+    names.join(", ")
+}
 
 /// See the module's text.
 pub struct V4l2Source {
@@ -43,76 +63,27 @@ struct Buffer {
     taken_at: MonotonicTime,
 }
 
-/// A device that is a camera.
-struct Found {
-    device: Device,
-    queue: QueueType,
-    summary: CameraSummary,
+/// Whether there is a camera that `id` means; if not, why.
+pub fn look(id: &str) -> Result<(), CameraError> {
+    find(id).map(drop)
 }
 
-/// The cameras present, with what they offer.
-pub fn list() -> Vec<CameraSummary> {
-    find_all().into_iter().map(|found| found.summary).collect()
-}
-
-/// True if `id` means one of the cameras present.
-pub fn knows(id: &str) -> bool {
+fn find(id: &str) -> Result<Found, CameraError> {
     if id.trim().starts_with("/dev/") {
-        return V4l2Source::at(Path::new(id.trim())).is_ok();
+        return find::at(Path::new(id.trim()));
     }
-    choose(&list(), id).is_ok()
-}
-
-fn find_all() -> Vec<Found> {
-    let mut all: Vec<Found> = Vec::new();
-    for path in v4l2::node_paths() {
-        if let Ok(Some(found)) = examine(&path, all.len()) {
-            all.push(found);
-        }
-    }
-    all
-}
-
-/// `None` for a device that is no camera of ours.
-fn examine(path: &Path, index: usize) -> Result<Option<Found>, V4l2Error> {
-    let device = Device::open(path)?;
-    let capability = device.capability()?;
-    let capabilities = capability.device_caps();
-    let queue = if capabilities.contains(Capabilities::VIDEO_CAPTURE) {
-        QueueType::VideoCapture
-    } else if capabilities.contains(Capabilities::VIDEO_CAPTURE_MPLANE) {
-        QueueType::VideoCaptureMplane
-    } else {
-        return Ok(None);
-    };
-    if !capabilities.contains(Capabilities::STREAMING) || NOT_CAMERAS.contains(&capability.driver.as_str()) {
-        return Ok(None);
-    }
-    let offered = device.formats(queue);
-    if !CANDIDATES.iter().any(|format| offered.contains(&v4l2::fourcc(*format))) {
-        return Ok(None);
-    }
-    let formats: Vec<String> = offered.iter().map(ToString::to_string).collect();
-    let id = path.display().to_string();
-    let model = if capability.card.is_empty() { id.clone() } else { capability.card };
-    let summary = CameraSummary { index, id, model, formats: formats.join("; ") };
-    Ok(Some(Found { device, queue, summary }))
+    let mut survey = Survey::now();
+    let index = survey.choose(id)?;
+    Ok(survey.cameras.swap_remove(index))
 }
 
 impl V4l2Source {
     /// Opens, configures and starts a camera. `id` is as for libcamera; a path such as `/dev/video2` names a device.
     ///
-    /// MJPEG is taken where the camera makes it, else YUV420, NV12 or YUYV. A size the camera does not have becomes one
-    /// it has: see [`CameraInfo`].
+    /// The first of [`CANDIDATES`] that the camera grants is taken. A size the camera does not have becomes one it has: see
+    /// [`CameraInfo`].
     pub fn open(id: &str, request: &StreamRequest) -> Result<Self, CameraError> {
-        let found = if id.trim().starts_with("/dev/") {
-            Self::at(&PathBuf::from(id.trim()))?
-        } else {
-            let mut all = find_all();
-            let summaries: Vec<CameraSummary> = all.iter().map(|found| found.summary.clone()).collect();
-            all.swap_remove(choose(&summaries, id)?)
-        };
-        let Found { device, queue, summary } = found;
+        let Found { device, queue, summary } = find(id)?;
         let CameraSummary { id, model, .. } = summary;
         let failed = |error: V4l2Error| failed(&id, error);
 
@@ -128,7 +99,16 @@ impl V4l2Source {
         let frame_rate = Rate::new(request.frame_rate, device.set_frame_rate(queue, request.frame_rate));
         let turns = turn(&device, request.orientation);
 
-        let count = device.request_buffers(queue, MemoryType::Mmap, request.buffer_count).map_err(failed)?;
+        let wanted = || format!("{pixel_format} {size}");
+        let requested = device.request_buffers(queue, MemoryType::Mmap, request.buffer_count);
+        let count = requested.map_err(|error| match error.errno() {
+            libc::ENOMEM => {
+                let bytes = format.plane_fmt.first().map_or(0, |plane| plane.sizeimage as usize);
+                let shortage = Shortage::now(request.buffer_count as usize, bytes);
+                CameraError::Memory { id: id.clone(), wanted: wanted(), shortage }
+            }
+            _ => failed(error),
+        })?;
         let mut buffers = Vec::with_capacity(count);
         for index in 0..count {
             let mapping = device.map(queue, index).map_err(failed)?;
@@ -151,7 +131,10 @@ impl V4l2Source {
             limited_range: limited_range && pixel_format != PixelFormat::Mjpeg,
             id: id.clone(),
         };
-        device.stream_on(queue).map_err(failed)?;
+        device.stream_on(queue).map_err(|error| match error.errno() {
+            libc::ENOSPC => CameraError::Bandwidth { id: id.clone(), wanted: format!("{} at {frame_rate}", wanted()) },
+            _ => failed(error),
+        })?;
         Ok(Self { device, queue, info, buffers, stamps: Stamps::new(frame_rate.period()), errored_frames: 0 })
     }
 
@@ -166,30 +149,10 @@ impl V4l2Source {
             _ => Ok(()),
         }
     }
-
-    fn at(path: &Path) -> Result<Found, CameraError> {
-        let id = path.display().to_string();
-        match examine(path, 0) {
-            Ok(Some(found)) => Ok(found),
-            Ok(None) => Err(CameraError::Unsupported {
-                id,
-                wanted: "video".to_owned(),
-                reason: "it is not a V4L2 capture device with MJPG, YU12, NV12 or YUYV".to_owned(),
-            }),
-            Err(error) if error.errno() == libc::ENOENT => {
-                let present: Vec<String> = list().iter().map(ToString::to_string).collect();
-                if present.is_empty() {
-                    return Err(CameraError::NoCamera);
-                }
-                Err(CameraError::NotFound { wanted: id, present: present.join(", ") })
-            }
-            Err(error) => Err(failed(&id, error)),
-        }
-    }
 }
 
 /// An error of the device's as a camera's.
-fn failed(id: &str, error: V4l2Error) -> CameraError {
+pub(super) fn failed(id: &str, error: V4l2Error) -> CameraError {
     let id = id.to_owned();
     match error.errno() {
         libc::EBUSY => CameraError::Busy { id },
@@ -207,8 +170,8 @@ fn negotiate(
 ) -> Result<(PixelFormat, v4l2::Granted), CameraError> {
     let offered = device.formats(queue);
     let mut reasons = Vec::new();
-    for candidate in CANDIDATES {
-        let fourcc = v4l2::fourcc(candidate);
+    for (fourcc, candidate) in CANDIDATES {
+        let fourcc = Fourcc::from_fourcc(fourcc);
         if !offered.contains(&fourcc) {
             continue;
         }
@@ -230,9 +193,9 @@ fn negotiate(
             own >= row_bytes && (number != last || end <= length)
         });
         if granted.pixelformat != fourcc || size.width == 0 || size.height == 0 {
-            reasons.push(format!("{candidate} becomes {}", granted.pixelformat));
+            reasons.push(format!("{fourcc} becomes {}", granted.pixelformat));
         } else if !fits {
-            reasons.push(format!("{candidate} {size} with stride {stride} does not fit {length} bytes"));
+            reasons.push(format!("{fourcc} {size} with stride {stride} does not fit {length} bytes"));
         } else {
             return Ok((candidate, answer));
         }
@@ -240,7 +203,7 @@ fn negotiate(
     let offered: Vec<String> = offered.iter().map(ToString::to_string).collect();
     Err(CameraError::Unsupported {
         id: id.to_owned(),
-        wanted: format!("MJPG, YU12, NV12 or YUYV at {}", request.size),
+        wanted: format!("any of {} at {}", taken(), request.size),
         reason: format!("it offers {}; {}", offered.join(", "), reasons.join(", ")),
     })
 }
@@ -251,7 +214,7 @@ fn plane_offsets(format: PixelFormat, stride: usize, size: Size) -> [usize; 3] {
     match format {
         PixelFormat::Yuv420 => [0, luma, luma + half],
         PixelFormat::Nv12 => [0, luma, 0],
-        PixelFormat::Yuyv | PixelFormat::Mjpeg => [0; 3],
+        _ => [0; 3],
     }
 }
 
@@ -389,20 +352,40 @@ impl Camera for V4l2Source {
     }
 
     fn set_controls(&mut self, values: &[(Control, Value)]) -> Result<(), CameraError> {
-        for (control, value) in values {
+        let device = &self.device;
+        let set = |control: &Control, value: &Value| {
             let number = match value {
                 Value::Bool(value) => i64::from(*value),
                 Value::Integer(value) => *value,
                 _ => 0,
             };
-            let is_wide = self.device.query_control(control.id).is_some_and(|raw| raw.type_ == TYPE_INTEGER64);
-            self.device.set_control(control.id, number, is_wide).map_err(|error| CameraError::Control {
+            let is_wide = device.query_control(control.id).is_some_and(|raw| raw.type_ == TYPE_INTEGER64);
+            device.set_control(control.id, number, is_wide)
+        };
+        // What was in the way must be looked at before anything is set back.
+        let mut remedy = None;
+        let noting = |control: &Control, value: &Value| {
+            let result = set(control, value);
+            if result.is_err() {
+                remedy.get_or_insert_with(|| {
+                    let known: Vec<Control> =
+                        device.controls().iter().filter_map(|raw| describe(device, raw)).collect();
+                    govern::remedy(&known, control)
+                });
+            }
+            result
+        };
+        govern::set_all(values, noting).map_err(|refused| {
+            let (control, value) = &values[refused.at];
+            CameraError::Control(Box::new(RefusedControl {
                 id: self.info.id.clone(),
-                what: format!("{} {value}", control.name),
-                source: error.source,
-            })?;
-        }
-        Ok(())
+                name: control.name.clone(),
+                value: value.clone(),
+                source: refused.error.source,
+                remedy: remedy.flatten(),
+                stuck: refused.stuck,
+            }))
+        })
     }
 }
 

@@ -66,11 +66,12 @@ impl RawTurner {
                 let (u, v) = (Spread::<2, 0>::new(uv, half.0), Spread::<2, 1>::new(uv, half.0));
                 self.take_all(&y, (&u, &v), (width, height), orientation);
             }
-            PixelFormat::Yuyv => {
-                let plane = frame.checked_plane(0, 4 * half.0, height)?;
-                let y = Spread::<2, 0>::new(plane, width);
-                let (u, v) = (Averaged::<1>::new(plane, half.0, height), Averaged::<3>::new(plane, half.0, height));
-                self.take_all(&y, (&u, &v), (width, height), orientation);
+            PixelFormat::Yuyv => self.take_packed::<0, 1, 3>(frame, orientation)?,
+            PixelFormat::Yvyu => self.take_packed::<0, 3, 1>(frame, orientation)?,
+            PixelFormat::Uyvy => self.take_packed::<1, 0, 2>(frame, orientation)?,
+            PixelFormat::Grey => {
+                let y = Samples1::new(frame.checked_plane(0, width, height)?, width);
+                self.take_all(&y, (&Neutral, &Neutral), (width, height), orientation);
             }
             PixelFormat::Mjpeg => {
                 return Err(EncodeError::WrongFormat {
@@ -81,6 +82,21 @@ impl RawTurner {
             }
         }
         Ok(turned(frame.size, orientation))
+    }
+
+    /// [`take`](Self::take) for two bytes a pixel, with the places of Y, U and V.
+    fn take_packed<const Y: usize, const U: usize, const V: usize>(
+        &mut self,
+        frame: &RawFrame<'_>,
+        orientation: Orientation,
+    ) -> Result<(), EncodeError> {
+        let (width, height) = (frame.size.width as usize, frame.size.height as usize);
+        let half_width = width.div_ceil(2);
+        let plane = frame.checked_plane(0, 4 * half_width, height)?;
+        let y = Spread::<2, Y>::new(plane, width);
+        let (u, v) = (Averaged::<U>::new(plane, half_width, height), Averaged::<V>::new(plane, half_width, height));
+        self.take_all(&y, (&u, &v), (width, height), orientation);
+        Ok(())
     }
 
     /// Data and stride of each plane as the last `take…` left it, luma of even width and height.
@@ -289,6 +305,28 @@ impl<const STEP: usize, const AT: usize> SampleRow for SpreadRow<'_, STEP, AT> {
         self.0
             .chunks_exact(4 * STEP)
             .map(|s| u32::from_le_bytes([s[AT], s[STEP + AT], s[2 * STEP + AT], s[3 * STEP + AT]]))
+    }
+}
+
+/// Chroma of a picture that has none.
+#[derive(Clone, Copy, Debug)]
+struct Neutral;
+
+impl Samples for Neutral {
+    type Row<'a> = Self;
+
+    fn row(&self, _: usize, _: Range<usize>) -> Self {
+        Self
+    }
+}
+
+impl SampleRow for Neutral {
+    fn one(self, _: usize) -> u8 {
+        128
+    }
+
+    fn fours(self) -> impl Iterator<Item = u32> {
+        std::iter::repeat(0x8080_8080)
     }
 }
 

@@ -253,7 +253,7 @@ impl M2m {
         match self.pixel_format {
             PixelFormat::Yuv420 => [0, luma, luma + luma / 4],
             PixelFormat::Nv12 => [0, luma, 0],
-            PixelFormat::Yuyv | PixelFormat::Mjpeg => [0; 3],
+            _ => [0; 3],
         }
     }
 

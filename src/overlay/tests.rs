@@ -4,7 +4,14 @@ use super::*;
 use crate::encoder::{Encoder, Software};
 use crate::frame::{MonotonicTime, Plane, RawFrame};
 
-const FORMATS: [PixelFormat; 3] = [PixelFormat::Yuv420, PixelFormat::Nv12, PixelFormat::Yuyv];
+const FORMATS: [PixelFormat; 6] = [
+    PixelFormat::Yuv420,
+    PixelFormat::Nv12,
+    PixelFormat::Yuyv,
+    PixelFormat::Uyvy,
+    PixelFormat::Yvyu,
+    PixelFormat::Grey,
+];
 const BACKGROUNDS: [OverlayBackground; 3] = [OverlayBackground::Box, OverlayBackground::Shade, OverlayBackground::None];
 const POSITIONS: [OverlayPosition; 6] = [
     OverlayPosition::TopLeft,
@@ -43,6 +50,7 @@ impl Picture {
         let rows = match format {
             PixelFormat::Yuv420 => vec![(width, height), half, half],
             PixelFormat::Nv12 => vec![(width, height), (2 * half.0, half.1)],
+            PixelFormat::Grey => vec![(width, height)],
             _ => vec![(4 * half.0, height)],
         };
         let mut seed = 1_u32;
@@ -63,7 +71,7 @@ impl Picture {
         let mut picture = Self::new(format, width, height, 0);
         for (index, (data, _)) in picture.planes.iter_mut().enumerate() {
             for (at, byte) in data.iter_mut().enumerate() {
-                let is_luma = if format == PixelFormat::Yuyv { at % 2 == 0 } else { index == 0 };
+                let is_luma = format.packed_luma().map_or(index == 0, |luma_at| at % 2 == luma_at);
                 *byte = if is_luma { luma } else { chroma };
             }
         }
@@ -81,14 +89,17 @@ impl Picture {
     /// Where Y (0), U or V of a pixel is.
     fn index(&self, component: usize, x: usize, y: usize) -> (usize, usize) {
         let plane = match (self.format, component) {
-            (_, 0) | (PixelFormat::Yuyv, _) => 0,
+            (_, 0) | (PixelFormat::Yuyv | PixelFormat::Uyvy | PixelFormat::Yvyu, _) => 0,
             (PixelFormat::Nv12, _) => 1,
             _ => component,
         };
         let stride = self.planes[plane].1;
         let at = match (self.format, component) {
-            (PixelFormat::Yuyv, 0) => y * stride + 2 * x,
+            (PixelFormat::Yuyv | PixelFormat::Yvyu, 0) => y * stride + 2 * x,
             (PixelFormat::Yuyv, _) => y * stride + 4 * (x / 2) + 2 * component - 1,
+            (PixelFormat::Yvyu, _) => y * stride + 4 * (x / 2) + 5 - 2 * component,
+            (PixelFormat::Uyvy, 0) => y * stride + 2 * x + 1,
+            (PixelFormat::Uyvy, _) => y * stride + 4 * (x / 2) + 2 * component - 2,
             (_, 0) => y * stride + x,
             (PixelFormat::Nv12, _) => y / 2 * stride + 2 * (x / 2) + component - 1,
             _ => y / 2 * stride + x / 2,
@@ -102,6 +113,9 @@ impl Picture {
     }
 
     fn set(&mut self, component: usize, x: usize, y: usize, value: u8) {
+        if self.format == PixelFormat::Grey && component > 0 {
+            return;
+        }
         let (plane, at) = self.index(component, x, y);
         self.planes[plane].0[at] = value;
     }
@@ -146,7 +160,8 @@ fn reference(
                 OverlayBackground::Shade => picture.get(0, x, y) / 2,
             };
             expected.set(0, x, y, value);
-            for component in [1, 2] {
+            let components = if picture.format == PixelFormat::Grey { 1..1 } else { 1..3 };
+            for component in components {
                 let (plane, at) = expected.index(component, x, y);
                 let chroma = &mut expected.planes[plane].0[at];
                 let before = picture.get(component, x, y);
@@ -283,7 +298,7 @@ fn text_can_be_read_after_encoding_and_decoding() {
                     let got = read(&decoded, 1280, (12, 12), 2, text.len());
                     assert_eq!(got, text, "{format} {background:?} on {luma}, {chroma}");
                 }
-                if background == OverlayBackground::Box {
+                if background == OverlayBackground::Box && format != PixelFormat::Grey {
                     for plane in [&u, &v] {
                         for y in 8..24 {
                             assert!(plane[y * 640 + 10..][..230].iter().all(|c| c.abs_diff(NEUTRAL) < 6), "{format}");
@@ -322,7 +337,9 @@ fn fits_pictures_of_any_size() {
                             let half_x = area.x / 2..right.div_ceil(2);
                             let half_y = area.y / 2..bottom.div_ceil(2);
                             let (inside_x, inside_y) = match (format, plane) {
-                                (PixelFormat::Yuyv, _) => (4 * half_x.start..4 * half_x.end, area.y..bottom),
+                                (format, _) if format.packed_luma().is_some() => {
+                                    (4 * half_x.start..4 * half_x.end, area.y..bottom)
+                                }
                                 (_, 0) => (area.x..right, area.y..bottom),
                                 (PixelFormat::Nv12, _) => (2 * half_x.start..2 * half_x.end, half_y),
                                 _ => (half_x, half_y),

@@ -82,7 +82,7 @@ fn mjpeg_is_passed_through_untouched() {
 
 #[test]
 fn raw_pictures_go_to_the_software_encoder() {
-    for format in ["YUYV", "NV12", "YU12"] {
+    for format in ["YUYV", "NV12", "YU12", "UYVY", "YVYU", "GREY"] {
         for more in ["nodes=none", "nodes=none;cam_stride_pad=40"] {
             for size in ["640x480", "648x486"] {
                 let daemon = raw(format, more).set(format!("camera.resolution={size}")).spawn();
@@ -103,7 +103,7 @@ fn raw_pictures_go_to_the_software_encoder() {
 
 #[test]
 fn the_hardware_encoder_reads_the_cameras_buffers() {
-    for format in ["YU12", "NV12", "YUYV"] {
+    for format in ["YU12", "NV12", "YUYV", "UYVY", "YVYU"] {
         let mut daemon = raw(format, "").spawn();
         let mut stream = daemon.stream("/stream");
         let mut last = -1;
@@ -210,6 +210,27 @@ fn why_a_camera_cannot_be_used_is_told() {
         (mjpeg(folder.path(), "").set("camera.id=/dev/video7"), "camera.id \"/dev/video7\" not found"),
         (mjpeg(folder.path(), "").set("camera.id=logitech"), "camera.id \"logitech\" not found; cameras present: 0:"),
         (Start::with(&["camera.source=v4l2"]).standin("nodes=11:encoder+12:isp"), "no camera found"),
+        (
+            raw("H264", ""),
+            "camera /dev/video2 (Stand-in camera: Stand-in camer) cannot deliver pictures: it offers only H264; taken are MJPG, JPEG, YU12, NV12, YUYV, UYVY, YVYU, GREY",
+        ),
+        (raw("RGB3", "").set("camera.source=auto"), "it offers only RGB3; taken are MJPG"),
+        (raw("RGB3", "").set("camera.id=/dev/video2"), "it offers only RGB3; taken are MJPG"),
+        (raw("RGB3", "camera=0:YU12").set("camera.id=/dev/video2"), "it offers only RGB3; taken are MJPG"),
+        (
+            raw("YU12", "cam_denied"),
+            "camera /dev/video2 may not be opened: Permission denied (os error 13); it belongs to group video: run `sudo usermod -aG video $USER`",
+        ),
+        (raw("YU12", "cam_denied").set("camera.id=/dev/video2"), "run `sudo usermod -aG video $USER` and log in again"),
+        (raw("YU12", "cam_denied").set("camera.source=auto"), "run `sudo usermod -aG video $USER` and log in again"),
+        (
+            raw("YUYV", "cam_enospc"),
+            "the USB bus has no bandwidth left for camera /dev/video2 with YUYV 640x480 at 30 fps: set a smaller camera.resolution or a lower camera.frame_rate",
+        ),
+        (
+            raw("YUYV", "enomem_reqbufs=camera"),
+            "camera /dev/video2 with YUYV 640x480: there is no memory for 4 buffers of 0.6 MB, 2.3 MB in all",
+        ),
         (
             Start::with(&["camera.source=v4l2", "camera.id=/dev/video11"]).standin("nodes=11:encoder"),
             "camera /dev/video11 cannot deliver video",
@@ -324,6 +345,177 @@ fn cameras_are_listed() {
     assert!(output.status.success(), "{output:?}");
     assert!(text.contains("(/dev/video0), camera.source v4l2") && text.contains("MJPG"), "{text}");
     assert!(text.contains("(/dev/video3)") && text.contains("NV12"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_used_is_listed_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = |standin: &str| {
+        let start = Start::with(&[]).standin(&format!("nodes=none;{standin}"));
+        let output = start.command(folder.path()).arg("--list-cameras").output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, out, error) = list("camera=4:H264");
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(error.contains("/dev/video4") && error.contains("it offers only H264; taken are MJPG"), "{error}");
+    let (code, out, error) = list("camera=4:YU12;cam_denied");
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(error.contains("camera /dev/video4 may not be opened: Permission denied"), "{error}");
+    assert!(error.contains("sudo usermod -aG video $USER"), "{error}");
+    // The first node asked for is refused, the second can be used.
+    let (code, out, _) = list("camera=4:YU12;camera=5:NV12;camera=6:RGB3;cam_denied=1");
+    assert_eq!(code, Some(0));
+    assert!(
+        out.contains("(/dev/video5), camera.source v4l2") && out.contains("/dev/video4 may not be opened"),
+        "{out}"
+    );
+    assert!(out.contains("/dev/video6") && out.contains("it offers only RGB3"), "{out}");
+}
+
+#[test]
+fn jpeg_by_its_other_name_is_passed_through() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = files(folder.path());
+    let daemon = Start::with(&["camera.source=v4l2", "camera.resolution=640x480"])
+        .standin(&format!("nodes=none;camera=0:JPEG:{}", folder.path().display()))
+        .spawn();
+    let mut stream = daemon.stream("/stream");
+    for _ in 0..6 {
+        let jpeg = stream.part().jpeg;
+        assert!(expected.contains(&jpeg), "one of the files, byte for byte");
+    }
+    let status = daemon.status();
+    assert_eq!(
+        (&status["encoder"]["kind"], &status["camera"]["pixel_format"]),
+        (&json!("passthrough"), &json!("MJPEG"))
+    );
+}
+
+#[test]
+fn every_raw_format_shows_the_same_picture_turned_and_written_on() {
+    // Of YUYV, which was there before.
+    let mut first: Option<(Decoded, [f64; 3])> = None;
+    for format in ["YUYV", "UYVY", "YVYU", "NV12", "GREY"] {
+        let daemon = raw(format, "nodes=none")
+            .set("camera.orientation=rotate-90")
+            .set("overlay.text=MMMMMMMMMM")
+            .set("overlay.position=bottom-left")
+            .spawn();
+        let jpeg = daemon.stream("/stream").part().jpeg;
+        let picture = Decoded::of(&jpeg);
+        assert_eq!((picture.size.width, picture.size.height), (480, 640), "{format}");
+        let colours = mean_colour(&jpeg);
+        let status = daemon.status();
+        assert_eq!(
+            (&status["camera"]["pixel_format"], &status["encoder"]["overlay"]),
+            (&json!(format), &json!(true)),
+            "{format}"
+        );
+        let Some((other, expected)) = &first else {
+            first = Some((picture, colours));
+            continue;
+        };
+        // Grey is grey; the colours of the others are the same, and not swapped.
+        let expected = if format == "GREY" { [colours[0]; 3] } else { *expected };
+        let apart = colours.iter().zip(expected).map(|(one, other)| (one - other).abs()).fold(0.0, f64::max);
+        assert!(apart < 6.0, "{format}: {colours:?}, not {expected:?}");
+        let far = picture.luma.iter().zip(&other.luma).filter(|(one, other)| one.abs_diff(**other) > 40).count();
+        // The number, the time and the sweeping bar differ.
+        assert!(far * 6 < picture.luma.len(), "{format}: {far} pixels differ");
+    }
+}
+
+/// Mean red, green and blue of a lower part of the picture, where nothing moves: three of the bars, turned.
+fn mean_colour(jpeg: &[u8]) -> [f64; 3] {
+    use turbojpeg_sys as tj;
+    let size = jpeg::inspect(jpeg).unwrap().size;
+    let (width, height) = (size.width as usize, size.height as usize);
+    let mut pixels = vec![0_u8; 3 * width * height];
+    // SAFETY: a handle of our own; `pixels` has three bytes for each pixel.
+    unsafe {
+        let handle = tj::tj3Init(tj::TJINIT_TJINIT_DECOMPRESS as i32);
+        let format = tj::TJPF_TJPF_RGB;
+        assert_eq!(tj::tj3Decompress8(handle, jpeg.as_ptr(), jpeg.len() as _, pixels.as_mut_ptr(), 0, format), 0);
+        tj::tj3Destroy(handle);
+    }
+    let mut sums = [0.0; 3];
+    let mut count = 0.0;
+    for pixel in pixels.chunks_exact(3).skip(width * height / 3).take(width * height / 3) {
+        for (sum, value) in sums.iter_mut().zip(pixel) {
+            *sum += f64::from(*value);
+        }
+        count += 1.0;
+    }
+    sums.map(|sum| sum / count)
+}
+
+#[test]
+fn governed_controls_are_set_behind_their_governors() {
+    let folder = tempfile::tempdir().unwrap();
+    files(folder.path());
+    let daemon = mjpeg(folder.path(), "")
+        .user_file(
+            "camera:\n  controls:\n    Focus, Absolute: 30\n    Focus, Automatic Continuous: false\n    Hue, Automatic: true\n",
+        )
+        .spawn();
+    daemon.stream("/stream").part();
+    let value = |name: &str| {
+        controls(&daemon).iter().find(|control| control["name"] == name).unwrap_or_else(|| panic!("{name}"))["value"]
+            .clone()
+    };
+    assert_eq!((value("Focus, Absolute"), value("Focus, Automatic Continuous")), (json!(30), json!(false)));
+    assert_eq!(daemon.status()["camera"]["notes"], json!([]));
+    daemon.patch(
+        "/api/v1/controls",
+        r#"{"Hue": 5, "Hue, Automatic": false, "White Balance Temperature": 5000, "White Balance, Automatic": false,
+            "Exposure Time, Absolute": 100, "Auto Exposure": 1}"#,
+        200,
+    );
+    assert_eq!((value("Hue"), value("White Balance Temperature")), (json!(5), json!(5000)));
+    // Automatic again: what it governs first.
+    daemon.patch("/api/v1/controls", r#"{"Hue, Automatic": true, "Hue": 7}"#, 200);
+    assert_eq!((value("Hue"), value("Hue, Automatic")), (json!(7), json!(true)));
+    // All back: to the configuration's values, and Hue, which is automatic already, cannot be and need not be.
+    let answer = daemon.send("DELETE", "/api/v1/controls", "", "");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!((value("Auto Exposure"), value("Focus, Absolute")), (json!(3), json!(30)));
+}
+
+#[test]
+fn a_refusal_names_the_switch_and_leaves_all_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    files(folder.path());
+    let daemon = mjpeg(folder.path(), "").set("camera.controls.Hue=9").spawn();
+    daemon.stream("/stream").part();
+    let notes = daemon.status()["camera"]["notes"].to_string();
+    assert!(
+        notes.contains("refused Hue 9: Permission denied (os error 13): set \\\"Hue, Automatic\\\" to false first"),
+        "{notes}"
+    );
+    let value = |name: &str| {
+        controls(&daemon).iter().find(|control| control["name"] == name).unwrap_or_else(|| panic!("{name}"))["value"]
+            .clone()
+    };
+    for (name, number, switch) in [
+        ("Focus, Absolute", 30, r#"set "Focus, Automatic Continuous" to false first"#),
+        ("Exposure Time, Absolute", 30, r#"set "Auto Exposure" to Manual Mode first"#),
+        ("White Balance Temperature", 5000, r#"set "White Balance, Automatic" to false first"#),
+    ] {
+        let before = value(name);
+        let body = json!({"Brightness": 7, "Contrast": 60, (name): number}).to_string();
+        let answer = daemon.patch("/api/v1/controls", &body, 422);
+        let error = answer["error"].as_str().unwrap();
+        assert!(error.contains(&format!("refused {name} {number}")) && error.ends_with(switch), "{error}");
+        assert_eq!(answer["control"], name);
+        assert_eq!((value("Brightness"), value("Contrast"), value(name)), (json!(0), json!(50), before), "{error}");
+    }
+    // A button cannot be taken back.
+    let body = r#"{"White Balance, Automatic": false, "Do White Balance": true, "Focus, Absolute": 30}"#;
+    let answer = daemon.patch("/api/v1/controls", body, 422);
+    let error = answer["error"].as_str().unwrap();
+    assert!(error.ends_with("; it could not take back Do White Balance"), "{error}");
+    assert_eq!(value("White Balance, Automatic"), true);
 }
 
 #[test]

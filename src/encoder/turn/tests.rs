@@ -12,6 +12,15 @@ pub(crate) const ALL: [Orientation; 6] = [
     Orientation::Rotate270,
 ];
 
+const FORMATS: [PixelFormat; 6] = [
+    PixelFormat::Yuv420,
+    PixelFormat::Nv12,
+    PixelFormat::Yuyv,
+    PixelFormat::Uyvy,
+    PixelFormat::Yvyu,
+    PixelFormat::Grey,
+];
+
 const SIZES: [(usize, usize); 12] = [
     (64, 48),
     (65, 49),
@@ -90,11 +99,17 @@ fn frame(format: PixelFormat, size: (usize, usize), gap: usize) -> (Vec<(Vec<u8>
             let uv = Component::new(2 * half.0, half.1, |x, y| chroma[x % 2].at(x / 2, y));
             (vec![luma.rows(gap), uv.rows(gap)], join(luma, chroma))
         }
+        PixelFormat::Grey => {
+            let neutral = [Component::new(half.0, half.1, |_, _| 128), Component::new(half.0, half.1, |_, _| 128)];
+            (vec![luma.rows(gap)], join(luma, neutral))
+        }
         _ => {
+            let luma_at = format.packed_luma().unwrap();
             let tall = [Component::new(half.0, height, noise(4)), Component::new(half.0, height, noise(5))];
-            let yuyv = Component::new(4 * half.0, height, |x, row| match x % 2 {
-                0 => luma.at((x / 2).min(width - 1), row),
-                _ => tall[x / 2 % 2].at(x / 4, row),
+            let yuyv = Component::new(4 * half.0, height, |x, row| match (x % 2 == luma_at, format) {
+                (true, _) => luma.at((x / 2).min(width - 1), row),
+                (false, PixelFormat::Yvyu) => tall[1 - x / 2 % 2].at(x / 4, row),
+                (false, _) => tall[x / 2 % 2].at(x / 4, row),
             });
             let chroma = tall.map(|tall| {
                 Component::new(half.0, half.1, |x, row| {
@@ -110,7 +125,7 @@ fn frame(format: PixelFormat, size: (usize, usize), gap: usize) -> (Vec<(Vec<u8>
 #[test]
 fn every_format_size_and_stride_is_turned_sample_by_sample() {
     let mut turner = RawTurner::default();
-    for format in [PixelFormat::Yuv420, PixelFormat::Nv12, PixelFormat::Yuyv] {
+    for format in FORMATS {
         for size in SIZES {
             for gap in [0, 1, 30] {
                 let (planes, components) = frame(format, size, gap);
@@ -172,7 +187,7 @@ fn turning_there_and_back_gives_the_picture_again() {
 #[test]
 fn short_frames_mjpeg_and_empty_pictures_are_refused() {
     let mut turner = RawTurner::default();
-    for format in [PixelFormat::Yuv420, PixelFormat::Nv12, PixelFormat::Yuyv] {
+    for format in FORMATS {
         let (planes, _) = frame(format, (33, 17), 3);
         for short in 0..planes.len() {
             let planes = planes.iter().enumerate().map(|(index, (data, stride))| {
