@@ -375,6 +375,7 @@ impl<'a> Capture<'a> {
             notes,
         }));
         let cadence = camera.info().frame_rate.thinned_to().map(Cadence::new);
+        let exposure = camera.exposure();
         Ok(Open {
             load: self.load(&choice),
             odd: Oddities::new(camera.info().size),
@@ -384,7 +385,7 @@ impl<'a> Capture<'a> {
             turner,
             last_good: Instant::now(),
             last_error: None,
-            exposure: Duration::ZERO,
+            exposure,
             errored_frames: 0,
             cadence,
             frames: 0,

@@ -88,6 +88,11 @@ pub trait Camera {
         Ok(Vec::new())
     }
 
+    /// The exposure in force, zero where the camera does not tell.
+    fn exposure(&mut self) -> Duration {
+        self.controls().map_or(Duration::ZERO, |controls| rate::exposure(&controls))
+    }
+
     /// Sets controls, from the next request on, all or none as far as the camera lets it. The values have been checked
     /// ([`control::check_all`]) and brought into order ([`govern::order`]).
     ///

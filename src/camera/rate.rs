@@ -66,12 +66,20 @@ pub fn stall_timeout(configured: Duration, period: Duration, exposure: Duration)
 /// The exposure in force, zero where the camera does not tell: V4L2's in units of 100 µs, libcamera's in microseconds.
 pub fn exposure(controls: &[Control]) -> Duration {
     let of = |control: &Control| match (control.id, control.name.as_str(), &control.value) {
-        (v4l2r::bindings::V4L2_CID_EXPOSURE_ABSOLUTE, _, Some(Value::Integer(value))) => value.saturating_mul(100),
-        (_, "ExposureTime", Some(Value::Integer(value))) => *value,
-        _ => 0,
+        (v4l2r::bindings::V4L2_CID_EXPOSURE_ABSOLUTE, _, Some(Value::Integer(value))) => of_v4l2(*value),
+        (_, "ExposureTime", Some(Value::Integer(value))) => micros(*value),
+        _ => Duration::ZERO,
     };
-    let longest = controls.iter().map(of).max().unwrap_or(0);
-    Duration::from_micros(u64::try_from(longest).unwrap_or(0)).min(EXPOSURE_MAX)
+    controls.iter().map(of).max().unwrap_or(Duration::ZERO)
+}
+
+/// Of V4L2's `V4L2_CID_EXPOSURE_ABSOLUTE`.
+pub fn of_v4l2(value: i64) -> Duration {
+    micros(value.saturating_mul(100))
+}
+
+fn micros(value: i64) -> Duration {
+    Duration::from_micros(u64::try_from(value).unwrap_or(0)).min(EXPOSURE_MAX)
 }
 
 #[cfg(test)]

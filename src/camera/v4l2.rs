@@ -9,7 +9,7 @@ use v4l2r::bindings::{self, V4L2_CID_HFLIP, V4L2_CID_VFLIP};
 use super::control::{Control, Kind, Value};
 use super::find::{self, Found, Survey};
 use super::memory::Shortage;
-use super::rate::Rate;
+use super::rate::{self, Rate};
 use super::stamp::Stamps;
 use super::{
     BufferIndex, Camera, CameraError, CameraInfo, CameraSummary, Orientation, RefusedControl, StreamRequest, govern,
@@ -349,6 +349,12 @@ impl Camera for V4l2Source {
 
     fn controls(&mut self) -> Result<Vec<Control>, CameraError> {
         Ok(self.device.controls().iter().filter_map(|raw| describe(&self.device, raw)).collect())
+    }
+
+    fn exposure(&mut self) -> Duration {
+        // One question, where asking for all controls takes a USB camera dozens.
+        let value = self.device.control(bindings::V4L2_CID_EXPOSURE_ABSOLUTE, false).unwrap_or(0);
+        rate::of_v4l2(value)
     }
 
     fn set_controls(&mut self, values: &[(Control, Value)]) -> Result<(), CameraError> {
