@@ -192,6 +192,8 @@ section! {
         passphrase: Secret = Secret::default(),
         /// Two-letter country code, which decides the channels allowed.
         country: WifiCountry = WifiCountry::default(),
+        /// Ask for WPA3 as well, where the access point offers both. The Pi's own chips up to the Zero 2 W's cannot do it.
+        wpa3: bool = false,
     }
 }
 

@@ -5,6 +5,7 @@
 //! that serves viewers must not wait for one: the reading is done on another, by one request at a time. The journal, which
 //! only the appliance gives away, is read by a process of its own.
 
+mod clock;
 mod mask;
 
 use std::io::Read;
@@ -16,6 +17,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::process::Command;
 use tokio::sync::Mutex;
+
+pub use clock::Clock;
+
+use crate::sensors::{self, Sensor};
 
 /// How long a request waits for the machine's answers before it goes without.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -33,6 +38,10 @@ pub struct Sources {
     temperature: PathBuf,
     /// The Pi firmware's bits of what slows it down.
     throttled: PathBuf,
+    /// The kernel's files on the processor's clock.
+    clock: PathBuf,
+    /// What is on the I²C buses.
+    i2c: PathBuf,
     /// The board's name, from the device tree.
     model: PathBuf,
     /// Where the appliance notes starts and failures.
@@ -42,14 +51,16 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// The appliance's places, or those that `PINHOLE_TEMPERATURE`, `PINHOLE_THROTTLED`, `PINHOLE_MODEL` and
-    /// `PINHOLE_RUN` name; and `PINHOLE_JOURNALCTL`, which only the appliance sets: what else a machine has in its
-    /// journal is nobody's business in the network.
+    /// The appliance's places, or those that `PINHOLE_TEMPERATURE`, `PINHOLE_THROTTLED`, `PINHOLE_CPUFREQ`,
+    /// `PINHOLE_I2C`, `PINHOLE_MODEL` and `PINHOLE_RUN` name; and `PINHOLE_JOURNALCTL`, which only the appliance sets:
+    /// what else a machine has in its journal is nobody's business in the network.
     pub fn from_environment() -> Self {
         let place = |variable: &str, usual: &str| std::env::var_os(variable).unwrap_or_else(|| usual.into()).into();
         Self {
             temperature: place("PINHOLE_TEMPERATURE", "/sys/class/thermal/thermal_zone0/temp"),
             throttled: place("PINHOLE_THROTTLED", "/sys/devices/platform/soc/soc:firmware/get_throttled"),
+            clock: place("PINHOLE_CPUFREQ", "/sys/devices/system/cpu/cpu0/cpufreq"),
+            i2c: sensors::folder(),
             model: place("PINHOLE_MODEL", "/sys/firmware/devicetree/base/model"),
             run: place("PINHOLE_RUN", "/run/pinhole"),
             journalctl: std::env::var_os("PINHOLE_JOURNALCTL").map(PathBuf::from),
@@ -103,10 +114,14 @@ pub struct Machine {
     pub load: Option<[f64; 3]>,
     /// Its memory.
     pub memory: Option<Memory>,
+    /// The processor's clock.
+    pub clock: Option<Clock>,
     /// The processor's temperature.
     pub temperature_c: Option<f64>,
     /// What slows it down.
     pub throttling: Option<Throttling>,
+    /// The image sensors that the device tree names.
+    pub sensors: Vec<Sensor>,
 }
 
 /// What sysinfo(2) tells of the memory.
@@ -260,8 +275,10 @@ impl Sources {
                 uptime_s: uptime,
                 load: system.map(|system| system.loads.map(|load| (load as f64 / 655.36).round() / 100.0)),
                 memory: system.map(memory),
+                clock: clock::read(&self.clock),
                 temperature_c: read(&self.temperature).as_deref().and_then(celsius),
                 throttling: read(&self.throttled).and_then(|text| throttling(&text, sees_under_voltage)),
+                sensors: sensors::list(&self.i2c),
                 model,
             },
             restarts: restarts(&self.run, uptime),

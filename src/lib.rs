@@ -20,6 +20,7 @@
 //! * [`http`]: routes, viewers, snapshots, status, page.
 //! * [`hold`]: a camera that is left alone for a while.
 //! * [`health`], [`metrics`], [`systemd`], [`logging`], [`led`], [`diagnostics`]: what is told to whom.
+//! * [`sensors`]: what is on the camera's cable, whether it can be used or not.
 //! * [`system`]: the appliance's own settings as files for its boot service.
 //! * [`cadence`]: thins a flow of frames to a rate. [`memory`]: buffers that get smaller again.
 //! * [`app`], [`args`], [`shutdown`]: start and end.
@@ -49,6 +50,7 @@ pub mod oddities;
 pub mod overlay;
 pub mod placeholder;
 pub mod requests;
+pub mod sensors;
 pub mod settings;
 pub mod shutdown;
 pub mod system;

@@ -88,10 +88,12 @@ fn supplicant(wifi: &Wifi) -> Option<String> {
         // WPA3 starts from the passphrase: with the key alone there is only WPA2.
         writeln!(text, "\tkey_mgmt=WPA-PSK\n\tpsk={secret}")
     } else {
-        // WPA2, WPA3, and access points in transition between them; ieee80211w: management frames are protected where
-        // the access point can, as WPA3 demands.
-        let (key, secret) = (key(secret.as_bytes(), ssid), secret.as_bytes());
-        writeln!(text, "\tkey_mgmt=WPA-PSK SAE\n\tieee80211w=1\n\tpsk={}\n\tsae_password={}", Hex(&key), Hex(secret))
+        // WPA3 only where it is wanted: where both are offered wpa_supplicant prefers it, and the Zero's chip, which says that
+        // it can, cannot. ieee80211w: management frames are protected where the access point can, as WPA3 demands.
+        let sae = if wifi.wpa3 { " SAE" } else { "" };
+        let key = Hex(&key(secret.as_bytes(), ssid));
+        let _ = writeln!(text, "\tkey_mgmt=WPA-PSK{sae}\n\tieee80211w=1\n\tpsk={key}");
+        if wifi.wpa3 { writeln!(text, "\tsae_password={}", Hex(secret.as_bytes())) } else { Ok(()) }
     };
     text.push_str("}\n");
     Some(text)

@@ -11,6 +11,7 @@ use crate::config;
 pub use crate::config::Orientation;
 use crate::frame::{PixelFormat, RawFrame, RawFrameMut, Size};
 use crate::jpeg::Bound;
+use crate::sensors;
 
 pub mod control;
 mod faults;
@@ -140,6 +141,12 @@ pub enum CameraError {
     /// No camera at all.
     #[error("no camera found: check the cable and that the sensor is supported")]
     NoCamera,
+    /// There is one, with a sensor that nothing here can drive.
+    #[error("no camera found: the sensor {sensor} is not supported; use a camera module with another one")]
+    SensorUnsupported {
+        /// The sensor's name.
+        sensor: String,
+    },
     /// The configured camera is not there.
     #[error("camera.id {wanted:?} not found; cameras present: {present}")]
     NotFound {
@@ -317,10 +324,10 @@ impl Opener {
             }
             config::Source::Replay => Box::new(Replay::open(Path::new(&config.replay.path), rate, size)?),
             config::Source::Libcamera => {
-                return open_libcamera(&config.id, &request).map_err(|error| explained(error, &config.id));
+                return open_libcamera(&config.id, &request).map_err(|error| name_sensor(explained(error, &config.id)));
             }
             config::Source::V4l2 => return Ok(Box::new(v4l2::V4l2Source::open(&config.id, &request)?)),
-            config::Source::Auto => return self.open_any(&config.id, &request),
+            config::Source::Auto => return self.open_any(&config.id, &request).map_err(name_sensor),
         };
         if config.faults.is_empty() {
             Ok(camera)
@@ -363,6 +370,15 @@ fn explained(error: CameraError, id: &str) -> CameraError {
             Err(denied @ CameraError::NoPermission { .. }) => denied,
             _ => error,
         },
+        other => other,
+    }
+}
+
+/// What there is instead of no camera at all, where the device tree tells.
+fn name_sensor(error: CameraError) -> CameraError {
+    match error {
+        CameraError::NoCamera => sensors::unsupported(&sensors::folder())
+            .map_or(CameraError::NoCamera, |sensor| CameraError::SensorUnsupported { sensor }),
         other => other,
     }
 }

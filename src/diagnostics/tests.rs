@@ -5,6 +5,8 @@ fn sources(folder: &Path) -> Sources {
     Sources {
         temperature: place("temp"),
         throttled: place("throttled"),
+        clock: folder.to_owned(),
+        i2c: place("i2c"),
         model: place("model"),
         run: folder.to_owned(),
         journalctl: None,
@@ -24,7 +26,7 @@ fn off_the_appliance_only_what_every_linux_tells() {
     let report = report(&[]);
     let machine = &report.machine;
     assert_eq!((&machine.model, &machine.temperature_c, &machine.throttling), (&None, &None, &None));
-    assert_eq!(machine.unique_name, None);
+    assert_eq!((&machine.unique_name, &machine.clock, machine.sensors.len()), (&None, &None, 0));
     let memory = machine.memory.as_ref().unwrap();
     assert!(memory.total_bytes > 1 << 24, "{memory:?}");
     assert!(machine.uptime_s.is_some_and(|uptime| uptime > 0) && machine.load.is_some());
@@ -49,6 +51,23 @@ fn temperatures() {
     ] {
         assert_eq!(report(&[("temp", text)]).machine.temperature_c, expected, "{text:?}");
     }
+}
+
+#[test]
+fn the_clock_and_who_sets_it() {
+    let of = |files: &[(&str, &str)]| report(files).machine.clock;
+    let zero =
+        [("scaling_cur_freq", "700000\n"), ("cpuinfo_max_freq", "1000000\n"), ("scaling_governor", "powersave\n")];
+    let clock =
+        |governor: Option<&str>, max_mhz| Some(Clock { mhz: 700, max_mhz, governor: governor.map(str::to_owned) });
+    assert_eq!(of(&zero), clock(Some("powersave"), Some(1000)));
+    assert_eq!(of(&zero[..1]), clock(None, None));
+    assert_eq!(of(&zero[1..]), None);
+    for odd in ["", "fast", "-1", "99999999999", "\0\0"] {
+        assert_eq!(of(&[("scaling_cur_freq", odd)]), None, "{odd:?}");
+        assert_eq!(of(&[zero[0], ("cpuinfo_max_freq", odd)]), clock(None, None), "{odd:?}");
+    }
+    assert_eq!(of(&[zero[0], ("scaling_governor", &"x".repeat(1000))]), clock(None, None));
 }
 
 #[test]

@@ -56,11 +56,31 @@ fn every_setting_has_its_file() {
         files.text("wpa_supplicant.conf"),
         Some(
             "country=DE\nnetwork={\n\tssid=49454545\n\tscan_ssid=1\n\t\
-             key_mgmt=WPA-PSK SAE\n\tieee80211w=1\n\t\
-             psk=f42c6fc52df0ebef9ebb4b90b38a5f902e83fe1b135a70e23aed762e9710a12e\n\t\
-             sae_password=70617373776f7264\n}\n"
+             key_mgmt=WPA-PSK\n\tieee80211w=1\n\t\
+             psk=f42c6fc52df0ebef9ebb4b90b38a5f902e83fe1b135a70e23aed762e9710a12e\n}\n"
         )
     );
+}
+
+#[test]
+fn wpa3_is_asked_for_by_choice_only() {
+    let of = |more: &str| {
+        let files = rendered(&format!("system:\n  wifi: {{ssid: IEEE, passphrase: {more}}}\n"));
+        assert_eq!(files.problems(), "");
+        files.text("wpa_supplicant.conf").unwrap().to_owned()
+    };
+    for without in ["password", "'password', wpa3: false"] {
+        assert!(!of(without).contains("SAE") && !of(without).contains("sae"), "{}", of(without));
+    }
+    let psk = "psk=f42c6fc52df0ebef9ebb4b90b38a5f902e83fe1b135a70e23aed762e9710a12e";
+    assert!(
+        of("password, wpa3: true").ends_with(&format!(
+            "\tkey_mgmt=WPA-PSK SAE\n\tieee80211w=1\n\t{psk}\n\tsae_password=70617373776f7264\n}}\n"
+        ))
+    );
+    // With the key alone there is no WPA3.
+    let key = "0123456789abcdef".repeat(4);
+    assert!(of(&format!("{key}, wpa3: true")).ends_with(&format!("\tkey_mgmt=WPA-PSK\n\tpsk={key}\n}}\n")));
 }
 
 #[test]
@@ -297,6 +317,7 @@ mod properties {
             ssid in or(r"[^\p{Cc}]{1,8}"),
             passphrase in or("[ -~]{8,63}"),
             country in or("[A-Z]{2}"),
+            wpa3 in any::<bool>(),
             key in or("ssh-ed25519 [A-Za-z0-9+/]{40} [^\\p{Cc}]{0,9}"),
             more in nasty(),
         ) {
@@ -306,7 +327,8 @@ mod properties {
                 ("hostname", &hostname), ("timezone", &timezone), ("wifi.ssid", &ssid), ("wifi.passphrase", &passphrase),
                 ("wifi.country", &country), ("ssh_keys", &keys),
             ];
-            let set: Vec<_> = set.iter().map(|(key, value)| format!("system.{key}={value}")).collect();
+            let mut set: Vec<_> = set.iter().map(|(key, value)| format!("system.{key}={value}")).collect();
+            set.push(format!("system.wifi.wpa3={wpa3}"));
             let files = rendered_set(&set);
             for (name, value) in [("hostname", &hostname), ("timezone", &timezone)] {
                 if let Some(text) = files.text(name) {
@@ -329,6 +351,7 @@ mod properties {
                     "network.ieee80211w", "network.psk", "network.sae_password",
                 ];
                 prop_assert!(read.keys().all(|key| known.contains(&&**key)), "{read:?}");
+                prop_assert!(wpa3 || !read.contains_key("network.sae_password"), "{read:?}");
                 if let Some(password) = read.get("network.sae_password") {
                     let password = String::from_utf8(unhex(password)).unwrap();
                     prop_assert!(meant(&password, &passphrase) && !password.contains(char::is_control), "{password:?}");
@@ -384,15 +407,16 @@ fn the_real_wpa_supplicant_reads_what_was_meant() {
     };
     let folder = tempfile::tempdir().unwrap();
     let key = "0123456789abcdef".repeat(4);
-    for (ssid, passphrase, key_mgmt) in [
-        ("home", "password", "0x402"),
-        ("ab\"c#d } network={", "ab\"c#d\\ } e ", "0x402"),
-        ("Café ☕", " #\"'`$(reboot);\\x41\\", "0x402"),
-        ("x", &"~".repeat(63), "0x402"),
-        ("12345678901234567890123456789012", &key, "0x2"),
-        ("open", "", "0x4"),
+    for (ssid, passphrase, wpa3, key_mgmt) in [
+        ("home", "password", false, "0x2"),
+        ("home", "password", true, "0x402"),
+        ("ab\"c#d } network={", "ab\"c#d\\ } e ", true, "0x402"),
+        ("Café ☕", " #\"'`$(reboot);\\x41\\", false, "0x2"),
+        ("x", &"~".repeat(63), true, "0x402"),
+        ("12345678901234567890123456789012", &key, true, "0x2"),
+        ("open", "", true, "0x4"),
     ] {
-        let set = [("ssid", ssid), ("passphrase", passphrase), ("country", "DE")];
+        let set = [("ssid", ssid), ("passphrase", passphrase), ("country", "DE"), ("wpa3", &wpa3.to_string())];
         let set: Vec<_> = set.iter().map(|(key, value)| format!("system.wifi.{key}={value}")).collect();
         let files = rendered_set(&set);
         assert_eq!(files.problems(), "");
@@ -418,7 +442,8 @@ fn the_real_wpa_supplicant_reads_what_was_meant() {
             (_, true) => assert_eq!(dumped(log, "PSK").unwrap(), unhex(passphrase), "{log}"),
             _ => {
                 assert_eq!(dumped(log, "PSK").unwrap(), super::key(passphrase.as_bytes(), ssid.as_bytes()), "{log}");
-                assert_eq!(dumped(log, "sae_password").unwrap(), passphrase.as_bytes(), "{log}");
+                let password = dumped(log, "sae_password");
+                assert_eq!(password.as_deref(), wpa3.then_some(passphrase.as_bytes()), "{log}");
                 assert!(log.contains("ieee80211w=1"), "{log}");
             }
         }

@@ -516,9 +516,12 @@ def test_configuration_problems(own_daemon, browser, tmp_path):
 def test_diagnostics(own_daemon, browser, tmp_path, monkeypatch, look, width, height):
     """Temperature, power, restarts and the last messages can be read without a login; nothing is asked before."""
     for name, text in {"temp": "48312\n", "throttled": "80004\n", "model": "Raspberry Pi Zero W Rev 1.1\0",
-                       "unique-name": "pinhole-1a2b\n", "boot": "boots=12\nwhy=power on\n", "watchdog": "2 5\n"}.items():
+                       "unique-name": "pinhole-1a2b\n", "boot": "boots=12\nwhy=power on\n", "watchdog": "2 5\n",
+                       "scaling_cur_freq": "700000\n", "cpuinfo_max_freq": "1000000\n", "scaling_governor": "powersave\n"}.items():
         (tmp_path / name).write_text(text)
-    for variable, name in {"TEMPERATURE": "temp", "THROTTLED": "throttled", "MODEL": "model", "RUN": ""}.items():
+    (tmp_path / "i2c" / "10-001a" / "of_node").mkdir(parents=True)
+    (tmp_path / "i2c" / "10-001a" / "of_node" / "compatible").write_text("sony,imx500\0")
+    for variable, name in {"TEMPERATURE": "temp", "THROTTLED": "throttled", "MODEL": "model", "RUN": "", "CPUFREQ": "", "I2C": "i2c"}.items():
         monkeypatch.setenv("PINHOLE_" + variable, str(tmp_path / name))
     journalctl = tmp_path / "journalctl"
     journalctl.write_text("#!/bin/sh\necho '[    4.250000] wpa_supplicant[3]: wlan0: CTRL-EVENT-SSID-TEMP-DISABLED " + "reason=WRONG_KEY " * 8 + "'\n")
@@ -540,7 +543,7 @@ def test_diagnostics(own_daemon, browser, tmp_path, monkeypatch, look, width, he
     panel = open_panel(driver, "Diagnostics")
     until("the facts", lambda: "48.3 °C" in panel.text)
     words = panel.text
-    for fact in ("Raspberry Pi Zero W Rev 1.1", "pinhole-1a2b.local", "now throttled; before temperature limit (this board cannot notice under-voltage)",
+    for fact in ("Raspberry Pi Zero W Rev 1.1", "pinhole-1a2b.local", "now throttled; before temperature limit (low voltage is not measured on this board)", "Clock", "700 of 1000 MHz (powersave)", "imx500 (not supported)",
                  "MB free; the program has", "a call to the camera did not return", "watchdog: 2", "12; the last: power on"):
         assert fact in words, f"{fact} is not in {words}"
     lines = driver.execute_script("return [...document.querySelectorAll('#log li')].map(li => li.textContent)")

@@ -140,6 +140,8 @@ fn diagnostics_tell_of_the_machine_and_of_what_was_logged() {
         ("unique-name", "pinhole-1a2b\n"),
         ("boot", "boots=12\nwhy=power on\n"),
         ("core-dump", "3 1\n"),
+        ("scaling_cur_freq", "1000000\n"),
+        ("scaling_governor", "ondemand\n"),
     ] {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
@@ -151,6 +153,7 @@ fn diagnostics_tell_of_the_machine_and_of_what_was_logged() {
         .user_file(&format!("system:\n  wifi: {{ssid: home, passphrase: '{PASSPHRASE}'}}\nencoder: {{quality: 900}}\n"))
         .environment("PINHOLE_TEMPERATURE", place("temp"))
         .environment("PINHOLE_THROTTLED", place("throttled"))
+        .environment("PINHOLE_CPUFREQ", folder.path())
         .environment("PINHOLE_MODEL", place("model"))
         .environment("PINHOLE_RUN", folder.path())
         .environment("PINHOLE_JOURNALCTL", &journalctl)
@@ -161,6 +164,7 @@ fn diagnostics_tell_of_the_machine_and_of_what_was_logged() {
     let machine = &told["machine"];
     assert_eq!((&machine["temperature_c"], &machine["model"]), (&48.3.into(), &"Raspberry Pi Zero W Rev 1.1".into()));
     assert_eq!(machine["unique_name"], "pinhole-1a2b");
+    assert_eq!(machine["clock"], serde_json::json!({"mhz": 1000, "max_mhz": null, "governor": "ondemand"}));
     let throttling = &machine["throttling"];
     assert_eq!(throttling["now"], serde_json::json!(["temperature limit"]));
     assert_eq!((&throttling["bits"], &throttling["sees_under_voltage"]), (&"0x80008".into(), &false.into()));
@@ -188,6 +192,23 @@ fn diagnostics_tell_of_the_machine_and_of_what_was_logged() {
     for line in log {
         assert!(journal.iter().any(|other| other.ends_with(line["text"].as_str().unwrap())), "{line}");
     }
+}
+
+#[test]
+fn a_sensor_that_is_not_supported_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = folder.path().join("10-001a/of_node");
+    std::fs::create_dir_all(&node).unwrap();
+    std::fs::write(node.join("compatible"), "sony,imx500\0").unwrap();
+    let daemon = Start::with(&["camera.source=auto"])
+        .standin("nodes=11:encoder+12:isp")
+        .environment("PINHOLE_I2C", folder.path())
+        .spawn();
+    let snapshot = daemon.get("/snapshot");
+    let reason = snapshot.header("x-reason").unwrap_or_default();
+    assert!(snapshot.status == 503 && reason.contains("the sensor imx500 is not supported"), "{reason}");
+    let sensors = &diagnostics(&daemon)["machine"]["sensors"];
+    assert_eq!(sensors, &serde_json::json!([{"name": "imx500", "supported": false, "driver": false}]));
 }
 
 #[test]

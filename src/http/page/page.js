@@ -627,8 +627,16 @@ function heat(throttling) {
   const before = recent.filter(word => !now.includes(word));
   const words = [now.length ? 'now ' + now.join(', ') : '', before.length ? 'before ' + before.join(', ') : ''].filter(Boolean);
   const blind = sees_under_voltage === false && !words.some(word => word.includes('under-voltage'));
-  return (words.join('; ') || 'nothing wrong') + (blind ? ' (this board cannot notice under-voltage)' : '');
+  return (words.join('; ') || 'nothing wrong') + (blind ? ' (low voltage is not measured on this board)' : '');
 }
+
+function pace(clock) {
+  if (!clock || number(clock.mhz) == null) return '';
+  const most = number(clock.max_mhz) == null ? '' : ' of ' + clock.max_mhz;
+  return clock.mhz + most + ' MHz' + (clock.governor ? ' (' + clock.governor + ')' : '');
+}
+
+const sensor = s => s.name + (!s.supported ? ' (not supported)' : s.driver ? '' : ' (does not answer: check its cable)');
 
 function showDiagnostics(d) {
   const machine = d.machine || {}, program = d.program || {}, memory = machine.memory || {}, restarts = d.restarts || {};
@@ -637,7 +645,9 @@ function showDiagnostics(d) {
     ['Board', machine.model],
     ['Its own name', machine.unique_name && machine.unique_name + '.local'],
     ['Temperature', number(machine.temperature_c) != null && machine.temperature_c.toFixed(1) + ' °C'],
-    ['Power and heat', heat(machine.throttling)],
+    [machine.throttling && machine.throttling.sees_under_voltage === false ? 'Heat' : 'Power and heat', heat(machine.throttling)],
+    ['Clock', pace(machine.clock)],
+    ['Sensor on the camera’s cable', (machine.sensors || []).map(sensor).join(', ')],
     ['Memory', memory.total_bytes && megabytes(memory.free_bytes) + ' of ' + megabytes(memory.total_bytes) + ' free; the program has ' + megabytes(program.resident_bytes)],
     ['Load', machine.load && machine.load.join(', ') + ' (over 1, 5 and 15 minutes)'],
     ['Running', [machine.uptime_s && 'the machine for ' + duration(machine.uptime_s), program.uptime_s && 'the program for ' + duration(program.uptime_s)].filter(Boolean).join(', ')],
