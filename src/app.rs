@@ -31,7 +31,8 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
     let capture = capture::spawn(&config, problems.clone(), Arc::clone(&shared)).context("capture thread")?;
 
     let (switch, token) = Shutdown::new();
-    let viewers = Arc::new(Viewers::new(Arc::clone(&shared), config.http.max_viewers.get() as usize));
+    let limits = http::Limits::of_this_process(config.http.max_viewers.get() as usize);
+    let viewers = Arc::new(Viewers::new(Arc::clone(&shared), limits.viewers));
     let pulse = Pulse::default();
     let problem_count = problems.len();
     let context = http::Context {
@@ -46,7 +47,7 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
     let deadline = actix_rt::System::new().block_on(async {
         // First, so that whoever reads that we listen can stop us.
         let mut signals = shutdown::Signals::new().context("signal handlers")?;
-        let server = http::server(Arc::new(context), listener, pulse.clone()).context("HTTP server")?;
+        let server = http::server(Arc::new(context), listener, limits, pulse.clone()).context("HTTP server")?;
         let handle = server.handle();
         let server = actix_rt::spawn(server);
         log::info!("listening on {address}");

@@ -5,17 +5,21 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::frame::MonotonicTime;
+use repeats::Repeats;
+
+mod repeats;
 
 /// Bytes of lines kept, in all.
 const KEPT: usize = 16 * 1024;
 /// Bytes kept of one line.
 const LINE_MAX: usize = 1024;
 
+static REPEATS: Mutex<Repeats> = Mutex::new(Repeats::new());
 static RING: Mutex<Ring> = Mutex::new(Ring(VecDeque::new()));
 
 struct StderrLog {
@@ -50,20 +54,42 @@ impl Log for StderrLog {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let (priority, name) = match record.level() {
+        let text = record.args().to_string();
+        if record.level() <= Level::Warn {
+            let told =
+                REPEATS.lock().unwrap_or_else(PoisonError::into_inner).tell(record.level(), text, Instant::now());
+            self.write_all(told);
+        } else {
+            self.write(record.level(), &text);
+        }
+    }
+
+    fn flush(&self) {
+        let over = REPEATS.lock().unwrap_or_else(PoisonError::into_inner).over(Instant::now());
+        self.write_all(over);
+    }
+}
+
+impl StderrLog {
+    fn write_all(&self, messages: Vec<(Level, String)>) {
+        for (level, text) in messages {
+            self.write(level, &text);
+        }
+    }
+
+    fn write(&self, level: Level, text: &str) {
+        let (priority, name) = match level {
             // sd-daemon(3): 3 error, 4 warning, 6 informational, 7 debug.
             Level::Error => (3, "error: "),
             Level::Warn => (4, "warning: "),
             Level::Info => (6, ""),
             Level::Debug | Level::Trace => (7, "debug: "),
         };
-        // One write, so that lines of threads do not mix. There is nobody to tell that logging failed.
-        let text = record.args().to_string();
         // Those of debugging come by the dozen, and would drive out the others.
-        if record.level() <= Level::Info {
+        if level <= Level::Info {
             let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             let monotonic = MonotonicTime::now().since(MonotonicTime::from_nanos(0));
-            RING.lock().unwrap_or_else(PoisonError::into_inner).push(record.level(), unix, monotonic, &text);
+            RING.lock().unwrap_or_else(PoisonError::into_inner).push(level, unix, monotonic, text);
         }
         let line = if self.to_journal {
             // Each line is an entry of its own to the journal, so each needs the prefix.
@@ -71,10 +97,9 @@ impl Log for StderrLog {
         } else {
             format!("pinholed: {name}{text}\n")
         };
+        // One write, so that lines of threads do not mix. There is nobody to tell that logging failed.
         let _ = std::io::stderr().lock().write_all(line.as_bytes());
     }
-
-    fn flush(&self) {}
 }
 
 /// A line that was logged.

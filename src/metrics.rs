@@ -34,6 +34,10 @@ pub struct Metrics {
     pub timed_out: Counter,
     /// Viewers refused at `http.max_viewers`.
     pub refused: Counter,
+    /// Connections closed to make room for others.
+    pub connections_evicted: Counter,
+    /// Connections refused as there was no room.
+    pub connections_refused: Counter,
     /// Times the camera was opened again.
     pub reopened: Counter,
     /// Times the hardware encoder failed.
@@ -62,6 +66,8 @@ impl Default for Metrics {
             snapshots: Counter::default(),
             timed_out: Counter::default(),
             refused: Counter::default(),
+            connections_evicted: Counter::default(),
+            connections_refused: Counter::default(),
             reopened: Counter::default(),
             encoder_failures: Counter::default(),
             viewers: Gauge::default(),
@@ -80,6 +86,12 @@ impl Default for Metrics {
         registry.register("snapshots", "Snapshots answered with a picture", m.snapshots.clone());
         registry.register("viewers_timed_out", "Viewers dropped because they took nothing", m.timed_out.clone());
         registry.register("viewers_refused", "Viewers refused at http.max_viewers", m.refused.clone());
+        registry.register(
+            "connections_evicted",
+            "Connections closed to make room for others",
+            m.connections_evicted.clone(),
+        );
+        registry.register("connections_refused", "Connections refused, all being busy", m.connections_refused.clone());
         registry.register("camera_reopened", "Times the camera was opened again", m.reopened.clone());
         registry.register("encoder_failures", "Times the hardware encoder failed", m.encoder_failures.clone());
         registry.register("viewers", "Streams open now", m.viewers.clone());

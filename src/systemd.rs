@@ -92,6 +92,8 @@ impl Supervisor {
         let period = watchdog.map_or(PERIOD, |interval| (interval / 4).min(PERIOD));
         loop {
             self.tell_status();
+            // What was held back as it came too often.
+            log::logger().flush();
             actix_rt::time::sleep(period).await;
             if self.progressed() {
                 notify(&[NotifyState::Watchdog]);

@@ -9,7 +9,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value as Json, json};
 
-use super::Context;
+use super::{Context, body};
 use crate::camera::control::{Control, Value};
 use crate::capture::Shared;
 use crate::health::State;
@@ -24,10 +24,10 @@ const READ_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 const LASTS: &str = "until restart";
 
 /// `/api/v1/controls`.
-pub async fn controls(context: web::Data<Context>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
+pub async fn controls(context: web::Data<Context>, request: HttpRequest, body: web::Payload) -> HttpResponse {
     let mut names: Option<Vec<String>> = None;
     let result = if request.method() == Method::PATCH {
-        let values = match parse(&body) {
+        let values = match parse(body).await {
             Ok(values) => values,
             Err(answer) => return answer,
         };
@@ -55,11 +55,11 @@ pub async fn controls(context: web::Data<Context>, request: HttpRequest, body: w
 }
 
 /// `/api/v1/settings`.
-pub async fn settings(context: web::Data<Context>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
+pub async fn settings(context: web::Data<Context>, request: HttpRequest, body: web::Payload) -> HttpResponse {
     if request.method() != Method::PATCH {
         return answer(StatusCode::OK, &document(&context.shared.settings()));
     }
-    let change = match parse(&body).map(Change::from_json) {
+    let change = match parse(body).await.map(Change::from_json) {
         Ok(Ok(change)) => change,
         Ok(Err(reason)) => return failure(StatusCode::UNPROCESSABLE_ENTITY, &reason),
         Err(answer) => return answer,
@@ -185,8 +185,9 @@ fn refusal(error: ChangeError) -> HttpResponse {
 }
 
 /// The body as a JSON object.
-fn parse(body: &[u8]) -> Result<Map<String, Json>, HttpResponse> {
-    serde_json::from_slice(body).map_err(|error| {
+async fn parse(payload: web::Payload) -> Result<Map<String, Json>, HttpResponse> {
+    let body = body::read(payload).await?;
+    serde_json::from_slice(&body).map_err(|error| {
         let (status, what) = match error.classify() {
             serde_json::error::Category::Data => (StatusCode::UNPROCESSABLE_ENTITY, "the body must be a JSON object"),
             _ => (StatusCode::BAD_REQUEST, "the body is not JSON"),
@@ -195,7 +196,7 @@ fn parse(body: &[u8]) -> Result<Map<String, Json>, HttpResponse> {
     })
 }
 
-fn failure(status: StatusCode, reason: &str) -> HttpResponse {
+pub(super) fn failure(status: StatusCode, reason: &str) -> HttpResponse {
     answer(status, &json!({ "error": reason }))
 }
 

@@ -3,24 +3,18 @@
 //! One worker: the target has one core, and the worker only hands out references. The contract with each kind of client
 //! is written down in `docs/http.md`.
 
-use std::any::Any;
-use std::net::TcpListener;
-use std::os::fd::AsFd;
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{self, Poll};
-use std::time::Duration;
 
 use actix_web::body::{BodySize, MessageBody};
-use actix_web::dev::{Extensions, Server, Service as _};
-use actix_web::http::ConnectionType;
 use actix_web::http::header::{self, HeaderName};
 use actix_web::http::{Method, StatusCode};
-use actix_web::middleware::NormalizePath;
-use actix_web::{App, HttpRequest, HttpResponse, HttpResponseBuilder, HttpServer, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use bytes::Bytes;
-use socket2::SockRef;
 use tokio::sync::watch;
 
 use crate::capture::Shared;
@@ -29,21 +23,29 @@ use crate::diagnostics::Reader;
 use crate::shutdown::Shutdown;
 
 pub mod access;
+mod body;
+mod connection;
+mod connections;
 mod control;
 mod diagnostics;
+mod framing;
 mod host;
 pub mod multipart;
 mod origin;
 mod page;
 mod proxies;
 mod query;
+mod server;
 mod snapshot;
 mod status;
 pub mod stream;
 
 use access::{Access, SNAPSHOTS, STREAMS};
+use connection::Connection;
+pub use connections::Limits;
 use query::Query;
-use stream::{Broadcaster, Connection, Viewers};
+pub use server::server;
+use stream::{Broadcaster, Viewers};
 
 const METHODS: &str = "GET, HEAD, OPTIONS";
 const SETTINGS_METHODS: &str = "GET, HEAD, PATCH, OPTIONS";
@@ -66,6 +68,13 @@ pub struct Context {
     pub shutdown: Shutdown,
     /// Who may ask for what.
     pub access: Access,
+}
+
+impl Context {
+    /// True for addresses that many people may be behind: this machine's own, where a proxy may run, and trusted proxies.
+    fn is_shared(&self, address: IpAddr) -> bool {
+        address.is_loopback() || self.config.http.trusted_proxies.contains(address)
+    }
 }
 
 /// Lets the watchdog ask whether the worker still turns.
@@ -101,64 +110,6 @@ impl Pulse {
                 return;
             }
         }
-    }
-}
-
-/// Makes the server on a bound socket. It runs when awaited.
-pub fn server(context: Arc<Context>, listener: TcpListener, pulse: Pulse) -> std::io::Result<Server> {
-    let data = web::Data::from(context);
-    // A client that takes no answer, or vanished, must not hold a connection for ever; the kernel sees to that.
-    let patience = data.config.http.write_timeout.get().max(Duration::from_secs(5));
-    let server = HttpServer::new(move || {
-        // Once on the worker's own thread.
-        actix_rt::spawn(pulse.clone().answer());
-        let write_timeout = data.config.http.write_timeout.get();
-        let broadcaster = Broadcaster::new(Arc::clone(&data.shared), data.shutdown.clone(), write_timeout);
-        App::new()
-            // "//stream" and "/stream/" are what people type.
-            .wrap(NormalizePath::trim())
-            .wrap_fn(|request, service| {
-                let wants_upgrade = request.head().upgrade();
-                let response = match access::refuse(&request) {
-                    Some(refusal) => Err(request.into_response(refusal)),
-                    None => Ok(service.call(request)),
-                };
-                async move {
-                    let mut response = match response {
-                        Ok(response) => response.await?,
-                        Err(refused) => refused,
-                    };
-                    access::dress(&mut response);
-                    if wants_upgrade {
-                        // We upgrade to nothing; actix-web would leave the connection in between.
-                        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
-                    }
-                    Ok(response)
-                }
-            })
-            .app_data(data.clone())
-            .app_data(broadcaster)
-            .configure(routes)
-            .default_service(web::to(not_found))
-    });
-    Ok(server
-        .workers(1)
-        .on_connect(move |connection, extensions| prepare_connection(connection, extensions, patience))
-        // Streams rely on this: see `stream`.
-        .h1_write_buffer_size(1)
-        .client_request_timeout(Duration::from_secs(10))
-        .keep_alive(Duration::from_secs(30))
-        .shutdown_timeout(1)
-        .disable_signals()
-        .listen(listener)?
-        .run())
-}
-
-fn prepare_connection(connection: &dyn Any, extensions: &mut Extensions, patience: Duration) {
-    if let Some(stream) = connection.downcast_ref::<actix_rt::net::TcpStream>() {
-        // Only a socket that is gone already refuses, and that shows soon enough.
-        let _ = SockRef::from(stream).set_tcp_user_timeout(Some(patience));
-        extensions.insert(Connection::new(stream.as_fd()));
     }
 }
 
@@ -260,8 +211,8 @@ async fn stream_route(request: HttpRequest) -> HttpResponse {
     };
     let (Some(context), Some(broadcaster), Some(connection)) = (
         request.app_data::<web::Data<Context>>(),
-        request.app_data::<std::rc::Rc<Broadcaster>>(),
-        request.conn_data::<Connection>(),
+        request.app_data::<Rc<Broadcaster>>(),
+        request.conn_data::<Rc<Connection>>(),
     ) else {
         return HttpResponse::InternalServerError().content_type(TEXT).body("no connection to stream to\n");
     };
@@ -274,21 +225,11 @@ async fn stream_route(request: HttpRequest) -> HttpResponse {
         return unframed(response.body(NoBody));
     }
     let client = access::client(&request);
-    let Some(admission) = context.viewers.admit(client, &options) else {
+    let Some(admission) = context.viewers.admit(client, &options, |address| context.is_shared(address)) else {
         return too_many(context.viewers.max());
     };
-    // SAFETY: `connection` belongs to this very request.
-    let socket = unsafe { connection.socket() };
-    match broadcaster.body(socket, admission, options) {
-        Ok(body) => {
-            log::debug!("viewer from {client:?}");
-            unframed(response.body(body))
-        }
-        Err(error) => {
-            log::warn!("a stream could not be started: {error}");
-            HttpResponse::ServiceUnavailable().content_type(TEXT).body(format!("stream cannot be started: {error}\n"))
-        }
-    }
+    log::debug!("viewer from {client:?}");
+    unframed(response.body(broadcaster.body(connection, admission, options)))
 }
 
 /// Ends the body with the connection: many clients do not understand chunks.

@@ -1,7 +1,7 @@
 //! Viewers: one actor for each open stream, all driven by one loop on their worker.
 //!
 //! A viewer's response starts like any other: actix-web writes the head. The body then yields nothing, and the viewer
-//! writes to the connection itself, frames straight from the one shared part: no copy into the server's write buffer, no
+//! writes to the connection's socket itself, frames straight from the one shared part: no copy into the server's write buffer, no
 //! wake-up of a task per viewer. That this cannot disturb the order of bytes rests on `h1_write_buffer_size(1)`: actix-web
 //! then asks a body for bytes only when its buffer is empty, that is, when the kernel has taken the head.
 //!
@@ -11,11 +11,11 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -23,8 +23,9 @@ use std::time::{Duration, Instant};
 use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
 use socket2::SockRef;
-use tokio::io::unix::AsyncFd;
+use tokio::io::Interest;
 
+use super::connection::Connection;
 use super::multipart;
 use crate::cadence::Cadence;
 use crate::capture::Shared;
@@ -32,18 +33,12 @@ use crate::frame::JpegFrame;
 use crate::hub::Demand;
 use crate::shutdown::Shutdown;
 
-/// Bytes the kernel may hold that were not sent yet. Small, as each of them makes a slow viewer's picture older; more
-/// than a segment, as a fast viewer must not wait for its own acknowledgements.
-const NOTSENT_LOWAT: u32 = 16 * 1024;
 /// How old a frame may be to greet a new viewer; an older one is from before a pause.
 const GREETING_MAX_AGE: Duration = Duration::from_secs(2);
 /// A viewer with `dual_final_frames` gets a frame again after this silence.
 const FINAL_AFTER: Duration = Duration::from_millis(150);
 /// A viewer that wants few frames is looked at this often: is it still there?
 const PRESENCE_ROUND: Duration = Duration::from_secs(1);
-/// A body is asked for bytes when its client sends something, which a client of a stream has no reason to do. More often
-/// than this in a second, and it only keeps the worker busy (actix-http cannot drain requests behind a stream).
-const POLLS_MAX: u32 = 1000;
 /// A viewer that was sent nothing for this long gets its last picture once more: with [`REPEAT_ROUND`] less than 5 s, as
 /// Home Assistant gives up after 10.
 const REPEAT_AFTER: Duration = Duration::from_millis(3500);
@@ -82,14 +77,15 @@ pub struct ViewerStats {
     pub sent: AtomicU64,
     /// Frames it missed.
     pub skipped: AtomicU64,
+    /// Its place is another's now: it ends as soon as it is looked at.
+    ended: AtomicBool,
 }
 
-/// The viewers of all workers: their number is limited, and the status document lists them.
+/// The viewers: their number is limited, and the status document lists them.
 #[derive(Debug)]
 pub struct Viewers {
     shared: Arc<Shared>,
     max: usize,
-    count: AtomicUsize,
     next_id: AtomicU64,
     list: Mutex<Vec<Arc<ViewerStats>>>,
 }
@@ -97,7 +93,7 @@ pub struct Viewers {
 impl Viewers {
     /// At most `max` at a time.
     pub fn new(shared: Arc<Shared>, max: usize) -> Self {
-        Self { shared, max, count: AtomicUsize::new(0), next_id: AtomicU64::new(0), list: Mutex::default() }
+        Self { shared, max, next_id: AtomicU64::new(0), list: Mutex::default() }
     }
 
     /// The limit.
@@ -111,11 +107,23 @@ impl Viewers {
     }
 
     /// A place for one more viewer, or `None` if all are taken.
-    pub fn admit(self: &Arc<Self>, peer: Option<SocketAddr>, options: &StreamOptions) -> Option<Admission> {
-        let taken = self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < self.max).then_some(n + 1));
-        if taken.is_err() {
-            self.shared.metrics.refused.inc();
-            return None;
+    ///
+    /// Who holds more than a quarter of all places makes room for others, unless `is_exempt` knows the address as one that
+    /// many people may be behind.
+    pub fn admit(
+        self: &Arc<Self>,
+        peer: Option<SocketAddr>,
+        options: &StreamOptions,
+        is_exempt: impl Fn(IpAddr) -> bool,
+    ) -> Option<Admission> {
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = peer.map(|peer| peer.ip().to_canonical());
+        if list.iter().filter(|viewer| viewer.has_place()).count() >= self.max {
+            let Some(newest) = self.largest_holder(&list, address, is_exempt) else {
+                self.shared.metrics.refused.inc();
+                return None;
+            };
+            newest.ended.store(true, Ordering::Relaxed);
         }
         let stats = Arc::new(ViewerStats {
             id: self.next_id.fetch_add(1, Ordering::Relaxed) + 1,
@@ -124,10 +132,40 @@ impl Viewers {
             fps: options.fps,
             sent: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
         });
-        self.list.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&stats));
+        list.push(Arc::clone(&stats));
         self.shared.metrics.viewers.inc();
         Some(Admission { viewers: Arc::clone(self), stats })
+    }
+
+    /// The newest viewer of the address with the most places, if these are more than a quarter and more than `address` has.
+    fn largest_holder<'a>(
+        &self,
+        list: &'a [Arc<ViewerStats>],
+        address: Option<IpAddr>,
+        is_exempt: impl Fn(IpAddr) -> bool,
+    ) -> Option<&'a ViewerStats> {
+        let held_by = |address| list.iter().filter(|other| other.has_place() && other.address() == address).count();
+        let quarter = self.max.div_ceil(4);
+        let newest_first = list.iter().rev().filter(|viewer| viewer.has_place());
+        // The last of equals: the newest address.
+        let holder = newest_first.max_by_key(|viewer| held_by(viewer.address()))?.address();
+        let has_too_many = held_by(holder) > quarter && holder != address && !holder.is_some_and(&is_exempt);
+        if !has_too_many || (held_by(address) >= quarter && !address.is_some_and(&is_exempt)) {
+            return None;
+        }
+        list.iter().rev().find(|viewer| viewer.has_place() && viewer.address() == holder).map(|viewer| &**viewer)
+    }
+}
+
+impl ViewerStats {
+    fn address(&self) -> Option<IpAddr> {
+        self.peer.map(|peer| peer.ip().to_canonical())
+    }
+
+    fn has_place(&self) -> bool {
+        !self.ended.load(Ordering::Relaxed)
     }
 }
 
@@ -141,7 +179,6 @@ pub struct Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         self.viewers.list.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| other.id != self.stats.id);
-        self.viewers.count.fetch_sub(1, Ordering::Relaxed);
         self.viewers.shared.metrics.viewers.dec();
     }
 }
@@ -176,19 +213,14 @@ impl Broadcaster {
     /// The body of a stream's response. `connection` is the socket the response goes to.
     pub fn body(
         self: &Rc<Self>,
-        connection: BorrowedFd<'_>,
+        connection: &Rc<Connection>,
         admission: Admission,
         options: StreamOptions,
-    ) -> io::Result<StreamBody> {
-        let socket = connection.try_clone_to_owned()?;
-        let options_of = SockRef::from(&socket);
-        options_of.set_tcp_nodelay(true)?;
-        options_of.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
-        // SAFETY: the viewer owns the descriptor, never replaces it, and drops it with the registration.
-        let socket = unsafe { AsyncFd::register_with_interest(socket, tokio::io::Interest::WRITABLE) }?;
+    ) -> StreamBody {
+        connection.becomes_viewer();
         let opening = if options.advance_headers { multipart::OPENING_WITH_HEADERS } else { multipart::OPENING };
         let viewer = Rc::new(Viewer {
-            socket,
+            connection: Rc::clone(connection),
             admission,
             _demand: self.shared.hub.demand(),
             options,
@@ -206,7 +238,7 @@ impl Broadcaster {
             gone: Cell::new(false),
             body_waker: RefCell::default(),
         });
-        Ok(StreamBody { broadcaster: Rc::clone(self), viewer, attached: false, polls: 0, polls_since: Instant::now() })
+        StreamBody { broadcaster: Rc::clone(self), viewer, attached: false }
     }
 
     fn attach(self: &Rc<Self>, viewer: &Rc<Viewer>) {
@@ -292,7 +324,10 @@ impl Broadcaster {
         let mut sent = Sent::default();
         let mut newest = Newest::new(&self.shared);
         for viewer in self.viewers.borrow().iter() {
-            if viewer.is_stalled(now, self.write_timeout) {
+            if !viewer.admission.stats.has_place() {
+                log::debug!("viewer {} makes room for another address", viewer.admission.stats.id);
+                viewer.abort();
+            } else if viewer.is_stalled(now, self.write_timeout) {
                 self.shared.metrics.timed_out.inc();
                 log::debug!("viewer {} took nothing for {:?}: dropped", viewer.admission.stats.id, self.write_timeout);
                 viewer.abort();
@@ -397,8 +432,8 @@ struct Sent {
 /// One viewer. Driven by its [`Broadcaster`], owned by it and by the response's body.
 #[derive(Debug)]
 struct Viewer {
-    /// Our own descriptor of the connection; actix-web has another.
-    socket: AsyncFd<OwnedFd>,
+    /// While the answer is open, nobody else writes to its socket.
+    connection: Rc<Connection>,
     admission: Admission,
     _demand: Demand,
     options: StreamOptions,
@@ -485,7 +520,10 @@ impl Viewer {
         }
         self.last_sent.set(now);
         let mut byte = [std::mem::MaybeUninit::uninit()];
-        matches!(SockRef::from(&self.socket).recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT), Ok(0))
+        matches!(
+            SockRef::from(self.connection.socket()).recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT),
+            Ok(0)
+        )
     }
 
     /// True if it is ready for more and was sent nothing for long.
@@ -533,11 +571,14 @@ impl Viewer {
     /// Writes as much of the current frame as the connection takes.
     fn flush(&self, sent: &mut Sent) {
         let mut outgoing = self.outgoing.borrow_mut();
-        let socket = SockRef::from(&self.socket);
+        let socket = self.connection.socket();
         while !outgoing.is_empty() {
             let pieces = [IoSlice::new(&outgoing.part), IoSlice::new(outgoing.tail)];
             let pieces = if outgoing.tail.is_empty() { &pieces[..1] } else { &pieces[..] };
-            match socket.send_vectored_with_flags(pieces, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
+            // Remembers that the socket was full, so that it is waited for.
+            let write =
+                || SockRef::from(socket).send_vectored_with_flags(pieces, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+            match socket.try_io(Interest::WRITABLE, write) {
                 Ok(n) => {
                     outgoing.advance(n);
                     sent.bytes += n as u64;
@@ -563,34 +604,23 @@ impl Viewer {
 
     /// Goes on if the connection takes more; tells whether it did.
     fn poll_writable(&self, cx: &mut Context<'_>, newest: &mut Newest<'_>, sent: &mut Sent) -> bool {
-        let mut progress = false;
-        while let Poll::Ready(ready) = self.socket.poll_write_ready(cx) {
-            let Ok(mut ready) = ready else {
+        while let Poll::Ready(ready) = self.connection.socket().poll_write_ready(cx) {
+            if ready.is_err() {
                 self.close();
                 return true;
-            };
-            self.flush(sent);
-            if self.blocked.get() {
-                // Asked again at once: readiness that came between the write and this is not lost.
-                ready.clear_ready();
-                progress = true;
-                continue;
             }
-            if self.waiting.get() && !self.closed.get() {
-                if let Some(frame) = newest.get() {
-                    self.send(frame, Instant::now(), sent);
-                    if self.blocked.get() {
-                        ready.clear_ready();
-                        progress = true;
-                        continue;
-                    }
-                } else {
-                    self.waiting.set(false);
+            self.flush(sent);
+            if !self.blocked.get() && self.waiting.get() && !self.closed.get() {
+                match newest.get() {
+                    Some(frame) => self.send(frame, Instant::now(), sent),
+                    None => self.waiting.set(false),
                 }
             }
-            return true;
+            if !self.blocked.get() {
+                return true;
+            }
         }
-        progress && !self.blocked.get()
+        false
     }
 
     /// True if the viewer took nothing for `timeout`. The kernel accepts bytes from us in large steps; a viewer that
@@ -617,7 +647,7 @@ impl Viewer {
     fn send_queue(&self) -> i32 {
         let mut bytes: libc::c_int = 0;
         // SAFETY: SIOCOUTQ (alias TIOCOUTQ, tcp(7)) writes an int; a socket that is gone leaves it 0.
-        unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+        unsafe { libc::ioctl(self.connection.socket().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
         bytes
     }
 
@@ -632,8 +662,7 @@ impl Viewer {
 
     /// Ends the stream at once; what the viewer has not taken is thrown away, so that the kernel keeps nothing.
     fn abort(&self) {
-        // Only a socket that is gone already refuses.
-        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        self.connection.abort();
         self.gone.set(true);
         self.close();
     }
@@ -645,8 +674,6 @@ pub struct StreamBody {
     broadcaster: Rc<Broadcaster>,
     viewer: Rc<Viewer>,
     attached: bool,
-    polls: u32,
-    polls_since: Instant,
 }
 
 /// Tells actix-web to drop the connection at once, whatever requests are still queued on it.
@@ -664,16 +691,6 @@ impl MessageBody for StreamBody {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
         if self.viewer.closed.get() {
             return Poll::Ready(if self.viewer.gone.get() { Some(Err(ViewerGone)) } else { None });
-        }
-        if self.polls_since.elapsed() >= Duration::from_secs(1) {
-            self.polls_since = Instant::now();
-            self.polls = 0;
-        }
-        self.polls += 1;
-        if self.polls > POLLS_MAX {
-            log::debug!("viewer {} sends without end: dropped", self.viewer.admission.stats.id);
-            self.viewer.abort();
-            return Poll::Ready(Some(Err(ViewerGone)));
         }
         // Asked for bytes: the head is with the kernel, and the connection is the viewer's.
         *self.viewer.body_waker.borrow_mut() = Some(cx.waker().clone());
@@ -694,23 +711,34 @@ impl Drop for StreamBody {
     }
 }
 
-/// Where a connection's socket is found while a request on it is answered.
-#[derive(Clone, Copy, Debug)]
-pub struct Connection(RawFd);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Connection {
-    /// Of a socket actix-web has accepted.
-    pub fn new(socket: BorrowedFd<'_>) -> Self {
-        Self(socket.as_raw_fd())
-    }
-
-    /// The socket, for as long as the request is being answered.
-    ///
-    /// # Safety
-    /// Only to be called in a handler for a request that came over this connection: while it runs, actix-web's
-    /// dispatcher holds the socket open.
-    pub unsafe fn socket(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor is open, by this function's contract.
-        unsafe { BorrowedFd::borrow_raw(self.0) }
+    #[test]
+    fn who_holds_more_than_a_quarter_makes_room() {
+        let shared = Arc::new(Shared::new(&crate::config::Config::default(), None));
+        let viewers = Arc::new(Viewers::new(shared, 8));
+        let from = |last: u8| Some(SocketAddr::from(([192, 0, 2, last], 40_000)));
+        let admit =
+            |last| viewers.admit(from(last), &StreamOptions::default(), |address| address == from(9).unwrap().ip());
+        // One may have all places while nobody else wants in, but not more.
+        let mut greedy: Vec<_> = (0..8).map(|_| admit(1).unwrap()).collect();
+        assert!(admit(1).is_none());
+        // Others get in, each up to a quarter.
+        let others = [admit(2), admit(2), admit(3)];
+        assert!(others.iter().all(Option::is_some) && admit(2).is_none());
+        let ended = |admission: &Admission| !admission.stats.has_place();
+        assert_eq!(greedy.iter().map(ended).collect::<Vec<_>>(), [false, false, false, false, false, true, true, true]);
+        // Down to a quarter, which is everybody's.
+        let more = [admit(3), admit(4), admit(4), admit(5)];
+        assert_eq!(more.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, true, false]);
+        assert_eq!(greedy.iter().filter(|admission| !ended(admission)).count(), 2);
+        greedy.clear();
+        drop((others, more));
+        assert_eq!(viewers.list().len(), 0);
+        // Behind an exempt address are many people.
+        let _many: Vec<_> = (0..8).map(|_| admit(9).unwrap()).collect();
+        assert!(admit(1).is_none());
     }
 }

@@ -8,6 +8,7 @@
 )]
 
 mod appliance;
+mod attacks;
 mod changes;
 mod configuration;
 mod controls;

@@ -1,0 +1,190 @@
+//! The server: connections, each behind its guard, to one worker with the routes.
+
+use std::net::TcpListener;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use actix_http::{HttpService, KeepAlive};
+use actix_server::Server;
+use actix_service::{ServiceFactoryExt as _, fn_service, map_config};
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::dev::{AppConfig, Service as _, ServiceRequest};
+use actix_web::error::DispatchError;
+use actix_web::http::{ConnectionType, Method, StatusCode, header};
+use actix_web::middleware::NormalizePath;
+use actix_web::{App, HttpResponse, web};
+use bytes::Bytes;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+use super::connection::{Answering, Body, Connection, Guard, HEAD_MAX, HEAD_TIMEOUT};
+use super::connections::{Connections, IN_PASSING, Limits};
+use super::framing::ChunkScanner;
+use super::stream::Broadcaster;
+use super::{Context, Pulse, TEXT, access, body, not_found, routes};
+
+/// Bytes the kernel may hold of an answer that were not sent yet. Small, as each of them makes a slow viewer's picture older,
+/// and as a client that reads nothing could have requests without end answered into the kernel's memory; more than a
+/// segment, as a fast viewer must not wait for its own acknowledgements.
+const NOTSENT_LOWAT: u32 = 16 * 1024;
+/// What a connection over the limits is told, before it has asked for anything.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n\
+                      Content-Type: text/plain; charset=utf-8\r\nContent-Length: 42\r\n\r\n\
+                      too many connections: try again in a while";
+
+/// Makes the server on a bound socket. It runs when awaited.
+///
+/// One worker: the target has one core, and the worker only hands out references.
+pub fn server(context: Arc<Context>, listener: TcpListener, limits: Limits, pulse: Pulse) -> std::io::Result<Server> {
+    let data = web::Data::from(context);
+    // A client that takes no answer, or vanished, must not hold a connection for ever; the kernel sees to that.
+    let patience = data.config.http.write_timeout.get().max(Duration::from_secs(5));
+    let service = move || {
+        // Once, on the worker's own thread.
+        actix_rt::spawn(pulse.clone().answer());
+        let metrics = &data.shared.metrics;
+        let context = data.clone();
+        let connections = Connections::new(
+            limits,
+            move |address| context.is_shared(address),
+            metrics.connections_evicted.clone(),
+            metrics.connections_refused.clone(),
+        );
+        actix_rt::spawn(end_idle(Rc::clone(&connections), data.shutdown.clone()));
+        let write_timeout = data.config.http.write_timeout.get();
+        let broadcaster = Broadcaster::new(Arc::clone(&data.shared), data.shutdown.clone(), write_timeout);
+        let app = App::new()
+            // "//stream" and "/stream/" are what people type.
+            .wrap(NormalizePath::trim())
+            .wrap_fn(|request, service| {
+                let answering = begin(&request);
+                let wants_upgrade = request.head().upgrade();
+                let response = match refuse(&request).or_else(|| access::refuse(&request)) {
+                    Some(refusal) => Err(request.into_response(refusal)),
+                    None => Ok(service.call(request)),
+                };
+                async move {
+                    let mut response = match response {
+                        Ok(response) => response.await?,
+                        Err(refused) => refused,
+                    };
+                    access::dress(&mut response);
+                    let awaits_body = answering.as_ref().is_some_and(Answering::awaits_body);
+                    if wants_upgrade || awaits_body {
+                        // We upgrade to nothing; actix-web would leave the connection in between. And whatever comes of the
+                        // body now is not read.
+                        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+                    }
+                    Ok(response.map_body(|_, body| AnswerBody { body, answering }))
+                }
+            })
+            .app_data(data.clone())
+            .app_data(broadcaster)
+            .configure(routes)
+            .default_service(web::to(not_found));
+        let http = HttpService::build()
+            // The guard has clocks of its own.
+            .keep_alive(KeepAlive::Os)
+            .client_request_timeout(Duration::ZERO)
+            .client_disconnect_timeout(Duration::from_secs(1))
+            // Streams rely on this: see `stream`.
+            .h1_write_buffer_size(1)
+            .on_connect_ext(|guard: &Guard, extensions| {
+                extensions.insert(Rc::clone(guard.connection()));
+            })
+            .h1(map_config(app, |()| AppConfig::default()));
+        fn_service(move |stream| std::future::ready(accept(stream, &connections, patience))).and_then(http)
+    };
+    let server = Server::build()
+        .workers(1)
+        .max_concurrent_connections(limits.connections + IN_PASSING)
+        .shutdown_timeout(1)
+        .disable_signals()
+        .listen("http", listener, service)?;
+    Ok(server.run())
+}
+
+fn accept(
+    stream: TcpStream,
+    connections: &Rc<Connections>,
+    patience: Duration,
+) -> Result<(Guard, Option<std::net::SocketAddr>), DispatchError> {
+    let peer = stream.peer_addr()?;
+    // Only a socket that is gone already refuses, and that shows soon enough.
+    let _ = stream.set_nodelay(true);
+    let socket = SockRef::from(&stream);
+    let _ = socket.set_tcp_notsent_lowat(NOTSENT_LOWAT);
+    let _ = socket.set_tcp_user_timeout(Some(patience));
+    let connection = Connection::new(stream, peer);
+    let Some(place) = connections.admit(&connection) else {
+        let _ = connection.socket().try_write(FULL);
+        return Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into());
+    };
+    Ok((Guard::new(connection, place), Some(peer)))
+}
+
+/// A stop need not wait for connections without a request.
+async fn end_idle(connections: Rc<Connections>, mut shutdown: crate::shutdown::Shutdown) {
+    shutdown.requested().await;
+    connections.end_idle();
+}
+
+/// Tells the guard what follows the head that actix-http has read.
+fn begin(request: &ServiceRequest) -> Option<Answering> {
+    let connection = request.conn_data::<Rc<Connection>>()?;
+    let headers = request.headers();
+    // actix-http has refused heads with both, with two of one, and with a length that is no number.
+    let body = if headers.contains_key(header::TRANSFER_ENCODING) {
+        Body::Chunked(ChunkScanner::default(), body::CHUNKED_MAX)
+    } else {
+        Body::Length(length(request).unwrap_or_default())
+    };
+    Some(connection.answer(body))
+}
+
+fn length(request: &ServiceRequest) -> Option<u64> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// What no handler is to see.
+fn refuse(request: &ServiceRequest) -> Option<HttpResponse> {
+    let refusal = request.conn_data::<Rc<Connection>>().and_then(|connection| connection.refusal());
+    let (status, text) = match refusal {
+        Some(StatusCode::REQUEST_TIMEOUT) => (
+            StatusCode::REQUEST_TIMEOUT,
+            format!("the request's head did not come within {} s\n", HEAD_TIMEOUT.as_secs()),
+        ),
+        Some(status) => (status, format!("the request's head is larger than {} KiB\n", HEAD_MAX / 1024)),
+        None if length(request).is_some_and(|length| length > body::MAX as u64) => return Some(body::too_large()),
+        // Sends a tunnel's bytes behind its head.
+        None if request.method() == Method::CONNECT => {
+            (StatusCode::METHOD_NOT_ALLOWED, "this is no proxy\n".to_owned())
+        }
+        None => return None,
+    };
+    Some(HttpResponse::build(status).force_close().content_type(TEXT).body(text))
+}
+
+pin_project_lite::pin_project! {
+    /// An answer's body. As long as there is one, the connection's next request waits.
+    struct AnswerBody<B> {
+        #[pin]
+        body: B,
+        answering: Option<Answering>,
+    }
+}
+
+impl<B: MessageBody> MessageBody for AnswerBody<B> {
+    type Error = B::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        self.project().body.poll_next(cx)
+    }
+}
