@@ -166,7 +166,7 @@ pub struct Restarts {
 /// One way in which the program has failed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Failure {
-    /// systemd's word for it.
+    /// The appliance's word for it.
     pub cause: &'static str,
     /// In a row, less than an hour apart each.
     pub count: u64,
@@ -185,9 +185,12 @@ pub struct Restart {
     pub ago_s: Option<u64>,
 }
 
-/// The failures the appliance counts, by systemd's names (`SERVICE_RESULT`), and what they mean.
-const CAUSES: [(&str, &str); 4] = [
-    ("watchdog", "a call to the camera did not return, or the server did not answer"),
+/// The failures the appliance counts, by `escalate`'s names (mostly systemd's `SERVICE_RESULT`), and what they mean.
+const CAUSES: [(&str, &str); 7] = [
+    ("watchdog", "a call to the camera did not return"),
+    ("frozen", "the program stood still"),
+    ("server", "the server did not answer, and the program ended itself"),
+    ("oom-kill", "the machine had no memory left"),
     ("core-dump", "the program crashed"),
     ("signal", "the program was ended by a signal"),
     ("timeout", "the program did not start or stop in time"),

@@ -4,7 +4,7 @@ use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::Start;
+use crate::support::{Daemon, PATIENCE, Start};
 
 const WATCHDOG: Duration = Duration::from_secs(2);
 
@@ -66,8 +66,9 @@ fn a_hung_camera_misses_the_watchdog() {
     notify.expect("WATCHDOG=1");
     let mut stream = daemon.stream("/stream");
     stream.until("the last frame", |part| part.sequence() == 39);
-    // What was under way when it hung may still count; from then on nothing.
-    std::thread::sleep(WATCHDOG / 2);
+    // For `escalate`, which must not take anything else for it.
+    notify.expect("ERRNO=110");
+    assert!(daemon.log().contains("a call to the camera has not returned"), "{}", daemon.log());
     while notify.receive(Duration::from_millis(1)).is_some() {}
     assert_eq!(notify.count("WATCHDOG=1", 2 * WATCHDOG), 0);
     // The program itself still answers, and ends when it is told, whoever waits.
@@ -87,6 +88,83 @@ fn a_hung_camera_at_start_misses_the_watchdog() {
     std::thread::sleep(WATCHDOG);
     while notify.receive(Duration::from_millis(1)).is_some() {}
     assert_eq!(notify.count("WATCHDOG=1", 2 * WATCHDOG), 0);
+}
+
+#[test]
+fn a_camera_that_was_only_slow_is_taken_back() {
+    let daemon = Start::test_pattern().faults("{kind: hang, at: 20, for: 3s}").watchdog(WATCHDOG).spawn();
+    let notify = daemon.notify.as_ref().unwrap();
+    let mut stream = daemon.stream("/stream");
+    stream.part();
+    notify.expect("ERRNO=110");
+    notify.expect("ERRNO=0");
+    notify.expect("WATCHDOG=1");
+    stream.until("pictures after it", |part| part.sequence() > 20);
+}
+
+/// One thread of the daemon, made to stand still.
+struct Stopped(libc::pid_t);
+
+impl Stopped {
+    /// The server's: it is the one that answers.
+    fn server(daemon: &Daemon) -> Self {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
+        let name = |task: &std::path::Path| std::fs::read_to_string(task.join("comm")).unwrap();
+        let mut threads = tasks.map(|task| task.unwrap().path()).filter(|task| name(task).starts_with("actix-"));
+        let thread = threads.next().expect("no thread of the server's");
+        let thread: libc::pid_t = thread.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        // SAFETY: calls about a thread of our own child; no memory is passed.
+        unsafe {
+            let none = std::ptr::null_mut::<libc::c_void>();
+            assert_eq!(libc::ptrace(libc::PTRACE_SEIZE, thread, none, none), 0, "{}", std::io::Error::last_os_error());
+            assert_eq!(libc::ptrace(libc::PTRACE_INTERRUPT, thread, none, none), 0);
+            assert_eq!(libc::waitpid(thread, std::ptr::null_mut(), libc::__WALL), thread);
+        }
+        Self(thread)
+    }
+
+    /// Waits until it has ended: the kernel keeps a process until whoever watches one of its threads has seen that.
+    fn see_its_end(&self) {
+        // SAFETY: as above.
+        unsafe { libc::waitpid(self.0, std::ptr::null_mut(), libc::__WALL) };
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let none = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: as above. One that has ended is not there any more, which is no matter.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.0, none, none) };
+    }
+}
+
+#[test]
+fn a_stuck_server_ends_the_program_with_a_status_of_its_own() {
+    let mut daemon = Start::test_pattern().watchdog(WATCHDOG).spawn();
+    let notify = daemon.notify.take().unwrap();
+    notify.expect("WATCHDOG=1");
+    let server = Stopped::server(&daemon);
+    let start = Instant::now();
+    server.see_its_end();
+    let exit = daemon.child.wait().unwrap();
+    assert_eq!(exit.code(), Some(pinhole::systemd::EXIT_SERVER_STUCK), "{exit}; log:\n{}", daemon.log());
+    assert!(start.elapsed() < PATIENCE);
+    assert!(daemon.log().contains("the HTTP server does not answer"), "{}", daemon.log());
+    while let Some(message) = notify.receive(Duration::from_millis(1)) {
+        assert!(!message.contains("ERRNO=110"), "no camera is to blame");
+    }
+}
+
+#[test]
+fn a_server_that_stands_still_beside_a_hanging_camera_does_not_hide_it() {
+    let daemon = Start::test_pattern().faults("{kind: hang, at: 30, for: 1h}").watchdog(WATCHDOG).spawn();
+    let notify = daemon.notify.as_ref().unwrap();
+    daemon.stream("/stream").until("the last frame", |part| part.sequence() == 29);
+    let _server = Stopped::server(&daemon);
+    notify.expect("ERRNO=110");
+    assert_eq!(notify.count("WATCHDOG=1", 2 * WATCHDOG), 0, "the watchdog's business");
+    assert!(std::path::Path::new(&format!("/proc/{}/task", daemon.pid())).exists());
+    assert!(!daemon.log().contains("the HTTP server does not answer"), "{}", daemon.log());
 }
 
 #[test]
