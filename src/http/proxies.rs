@@ -31,10 +31,8 @@ impl Arrival {
             };
         }
         let values = |name: &str| headers.get_all(name).map(HeaderValue::as_bytes);
-        let client = peer.map(|peer| {
-            let address = client(peer.ip(), values("x-forwarded-for"), trusted);
-            if address == peer.ip() { peer } else { SocketAddr::new(address, 0) }
-        });
+        let client = peer
+            .map(|peer| client(values("x-forwarded-for"), trusted).map_or(peer, |address| SocketAddr::new(address, 0)));
         // The last is the trusted proxy's own; what stands before it came to the proxy from elsewhere.
         let host = last(values("x-forwarded-host")).unwrap_or(authority);
         let is_secure = last(values("x-forwarded-proto")).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https"));
@@ -54,12 +52,12 @@ fn entries<'a>(lines: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'
 
 /// The client of a trusted proxy: the rightmost address that is no trusted proxy's. What is left of it anybody may have
 /// written; what cannot be read ends the search, as nobody vouches for what comes before.
-fn client<'a>(peer: IpAddr, forwarded_for: impl Iterator<Item = &'a [u8]>, trusted: &List<Prefix>) -> IpAddr {
-    let mut client = peer;
+fn client<'a>(forwarded_for: impl Iterator<Item = &'a [u8]>, trusted: &List<Prefix>) -> Option<IpAddr> {
+    let mut client = None;
     let hops: Vec<_> = entries(forwarded_for).collect();
     for hop in hops.into_iter().rev() {
         let Some(address) = address(hop) else { break };
-        client = address;
+        client = Some(address);
         if !trusted.contains(address) {
             break;
         }

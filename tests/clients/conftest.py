@@ -147,7 +147,7 @@ def own_daemon():
 
 @pytest.fixture
 def browser(tmp_path):
-    """Starts headless Chromium: browser(width, height, dark=, phone=, javascript=)."""
+    """Starts headless Chromium: browser(width, height, dark=, phone=, javascript=, arguments=)."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -155,13 +155,13 @@ def browser(tmp_path):
     assert binary and driver_path, "chromium and chromium-driver are not installed"
     drivers = []
 
-    def start(width=1280, height=860, dark=False, phone=False, javascript=True):
+    def start(width=1280, height=860, dark=False, phone=False, javascript=True, arguments=()):
         options = webdriver.ChromeOptions()
         options.binary_location = binary
         for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
                      "--disable-background-networking", "--disable-component-update", "--disable-sync",
                      "--disable-dev-shm-usage", f"--user-data-dir={tmp_path / f'profile{len(drivers)}'}",
-                     f"--window-size={width},{height}"):
+                     f"--window-size={width},{height}", *arguments):
             options.add_argument(flag)
         if not javascript:
             options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})

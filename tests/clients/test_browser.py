@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -173,8 +174,9 @@ def test_without_javascript(daemon, browser):
     until("the picture moves", lambda: middle() != first)
 
 
-def test_plain_img(daemon, browser, tmp_path):
-    """<img> on a page of another origin, as dashboards use it; the canvas that samples it needs CORS."""
+def test_plain_img(own_daemon, browser, tmp_path):
+    """<img> on a page of another origin, as dashboards use it; the canvas that samples it needs to be allowed to."""
+    daemon = own_daemon("http.allow_origins=*")
     page = tmp_path / "img.html"
     page.write_text(f'<!doctype html><link rel="icon" href="data:,"><img crossorigin="anonymous" src="{daemon.url}/stream" alt="">')
     driver = browser()
@@ -182,6 +184,69 @@ def test_plain_img(daemon, browser, tmp_path):
     assert_moves(driver)
     assert driver.execute_script("const i = document.querySelector('img'); return [i.naturalWidth, i.naturalHeight]") == [WIDTH, HEIGHT]
     assert_console_is_clean(driver)
+
+
+# What a page of another site can do with a picture: show it (its size), read it.
+OTHER_SITE = """
+const [url, done] = arguments, image = new Image();
+const reading = fetch(url, {mode: 'cors'}).then(answer => answer.body.getReader().read()).then(() => 'read', () => 'refused');
+image.onload = async () => done([image.naturalWidth, await reading]);
+image.onerror = async () => done([0, await reading]);
+image.src = url;
+"""
+
+
+@pytest.fixture
+def other_site(tmp_path):
+    """A page of another site, and Chromium's arguments to find it."""
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "index.html").write_text('<!doctype html><link rel="icon" href="data:,"><title>Other</title>')
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://other.example:{server.server_port}", ["--host-resolver-rules=MAP other.example 127.0.0.1"]
+    server.shutdown()
+
+
+def test_other_sites_show_pictures_and_read_them_where_allowed(own_daemon, browser, other_site):
+    """Without allow_origins an <img> of OctoPrint, Mainsail or a Home Assistant card works, and fetch() does not."""
+    origin, arguments = other_site
+    driver = browser(arguments=arguments)
+    for settings, reading in (((), "refused"), ((f"http.allow_origins={origin}",), "read")):
+        daemon = own_daemon(*settings)
+        driver.get(origin + "/")
+        for path in ("/stream", "/snapshot", "/webcam/?action=stream"):
+            assert driver.execute_async_script(OTHER_SITE, daemon.url + path) == [WIDTH, reading], path
+        assert driver.execute_async_script(OTHER_SITE, daemon.url + "/api/v1/status") == [0, "refused"]
+    # An error is a picture too, and shown.
+    daemon = own_daemon("camera.source=replay", "camera.replay.path=/nonexistent")
+    assert driver.execute_async_script(OTHER_SITE, daemon.url + "/snapshot")[0] > 0
+
+
+def test_other_sites_frame_the_page_where_allowed(own_daemon, browser, other_site):
+    origin, arguments = other_site
+    driver = browser(arguments=arguments)
+    for settings, framed in (((), False), ((f"http.frame_ancestors={origin}",), True)):
+        daemon = own_daemon(*settings)
+        driver.get(origin + "/")
+        driver.execute_async_script("""
+            const frame = document.createElement('iframe');
+            frame.onload = arguments[1];
+            frame.src = arguments[0];
+            document.body.append(frame);""", daemon.url + "/")
+        if framed:
+            until("the page in the frame streams", lambda: daemon.viewers() == 1)
+        else:
+            driver.switch_to.frame(0)
+            assert not driver.find_elements("id", "live"), "the page is in a frame of another site's"
+            assert daemon.viewers() == 0
 
 
 def test_server_restart(own_daemon, browser, figure):

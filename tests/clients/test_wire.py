@@ -42,8 +42,12 @@ class Part:
 class Connection:
     """An HTTP client that believes nothing: it sees the bytes as they are and undoes no chunking."""
 
-    def __init__(self, port: int, request: str):
-        self.socket = socket.create_connection(("127.0.0.1", port), 5)
+    def __init__(self, port: int, request: str, receive_buffer: int = 0):
+        self.socket = socket.socket()
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(5)
+        self.socket.connect(("127.0.0.1", port))
         self.socket.settimeout(5)
         self.socket.sendall(request.encode())
         self.buffer = b""

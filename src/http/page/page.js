@@ -331,7 +331,8 @@ async function ask(url, method, body) {
   const stop = new AbortController(), timer = setTimeout(() => stop.abort(), PATIENCE);
   let answer;
   try {
-    const response = await fetch(url, { method: method || 'GET', body: body && JSON.stringify(body), cache: 'no-store', signal: stop.signal });
+    const headers = body ? { 'Content-Type': 'application/json' } : {};
+    const response = await fetch(url, { method: method || 'GET', headers, body: body && JSON.stringify(body), cache: 'no-store', signal: stop.signal });
     answer = await answered(response);
   } catch (e) { answer = { error: 'no answer; the value is not known to be set' }; }
   clearTimeout(timer);
