@@ -283,11 +283,15 @@ pub struct PartPool {
     largest: Largest,
     /// The most bytes that any of `parts` may have.
     capacity: usize,
+    /// Frames until what was freed goes back to the kernel; 0 if there is nothing.
+    give_back_in: u32,
 }
 
 impl PartPool {
     /// Parts kept: the one in the hub, one being sent, one being written, one spare.
     const KEPT: usize = 4;
+    /// Frames after which nobody but a stalled viewer holds an earlier part.
+    const LET_GO: u32 = 8;
 
     /// Copies the pieces of one JPEG into the next part.
     pub fn assemble(&mut self, jpeg: &[&[u8]], size: Size, captured_at: MonotonicTime) -> JpegFrame {
@@ -295,9 +299,14 @@ impl PartPool {
         let length: usize = jpeg.iter().map(|piece| piece.len()).sum();
         let needed = multipart::HEADERS_MAX + length + multipart::DELIMITER.len();
         if memory::is_oversized(self.capacity, self.largest.of(needed)) {
-            // One picture was larger than all since. Parts still being sent go with their viewers.
-            (self.parts, self.capacity) = (Vec::new(), 0);
-            memory::give_back();
+            // One picture was larger than all since. What the hub and viewers still hold they free within some frames.
+            (self.parts, self.capacity, self.give_back_in) = (Vec::new(), 0, Self::LET_GO);
+        }
+        if self.give_back_in > 0 {
+            self.give_back_in -= 1;
+            if self.give_back_in == 0 {
+                memory::give_back();
+            }
         }
         let mut part = self.take();
         part.clear();

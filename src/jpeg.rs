@@ -22,8 +22,9 @@ const SOS: u8 = 0xda;
 const DHT: u8 = 0xc4;
 const TEM: u8 = 0x01;
 
-/// The most scans a JPEG may have; usual are ten. Each goes over the whole picture, whatever its few bytes say.
-pub const SCANS_MAX: i32 = 100;
+/// The most scans of a JPEG that is decoded or turned; usual are ten. Each goes over the whole picture, whatever its few
+/// bytes say: a hundred of them would take a Pi Zero longer than its watchdog waits.
+pub const SCANS_MAX: i32 = 20;
 
 /// What ends a JPEG.
 pub const END: &[u8] = &[0xff, EOI];
@@ -183,6 +184,9 @@ pub fn length(data: &[u8]) -> Result<usize, JpegError> {
 /// `data` without the zeros at its end: megabytes of them, with cameras that fill their buffers.
 pub fn without_zeros(data: &[u8]) -> &[u8] {
     const CHUNK: usize = 64;
+    if data.last() != Some(&0) {
+        return data;
+    }
     let mut end = data.len();
     while end >= CHUNK && data[end - CHUNK..end].iter().fold(0, |all, byte| all | byte) == 0 {
         end -= CHUNK;

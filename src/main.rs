@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use pinhole::args::{self, Action};
-use pinhole::{app, camera, config, logging, system};
+use pinhole::{app, camera, config, logging, memory, system};
 
 /// `EX_CONFIG` of sysexits.h: systemd shows it by name.
 const EXIT_CONFIG: u8 = 78;
@@ -16,6 +16,7 @@ const EXIT_CANNOT_CREATE: u8 = 73;
 fn main() -> ExitCode {
     // SAFETY: the program has just begun, with this thread only.
     unsafe { camera::quieten_libcamera() };
+    memory::share();
     let arguments = match args::parse() {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -30,6 +30,16 @@ pub fn is_oversized(capacity: usize, length: usize) -> bool {
     capacity > 4 * length.max(SLACK / 4) && capacity - length > SLACK
 }
 
+/// Has all threads take memory from one place: of those that glibc makes for each thread, [`give_back`] does not reach
+/// the end. The threads here are few, and ask for little while they work. To be called before there is a second one.
+pub fn share() {
+    // SAFETY: takes no pointers.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Hands what was freed back to the kernel. The C library keeps much of it otherwise, as it may be asked for again at
 /// once; to be called after something large went that will not come back soon.
 pub fn give_back() {

@@ -8,8 +8,9 @@ use super::{EncodeError, Encoded};
 use crate::frame::{PixelFormat, RawFrame, Size};
 use crate::jpeg::{self, Bound, JpegError, JpegInfo};
 
-/// One in so many pictures that end with their frame is searched for an end before that.
-const SEARCHED: u32 = 32;
+/// Of pictures that end with their frame, the first ones and one in so many are searched for an end before that.
+const SEARCHED_FIRST: u32 = 4;
+const SEARCHED: u32 = 256;
 /// Pictures searched after one was found that ends before its frame does.
 const SEARCHED_ON: u32 = 300;
 /// A camera whose pictures all lack their end for this long never sends it.
@@ -44,14 +45,15 @@ pub struct Intake {
     endless: Endless,
     /// Pictures still to be searched for their first end of image.
     search: u32,
-    count: u32,
+    /// Pictures until the next one is searched.
+    until_next: u32,
     seen: Option<Seen>,
 }
 
 impl Intake {
     /// For a camera with this bound.
     pub fn new(bound: Bound, endless: Endless) -> Self {
-        Self { bound, endless, search: 0, count: 0, seen: None }
+        Self { bound, endless, search: SEARCHED_FIRST, until_next: SEARCHED, seen: None }
     }
 
     /// The last picture taken.
@@ -94,9 +96,11 @@ impl Intake {
     /// Where the picture ends. Behind it may be what an earlier, longer one left in the camera's buffer, with an end of
     /// image of its own. No camera does that now and then: a look at some pictures tells whether all must be searched.
     fn end(&mut self, data: &[u8], info: &JpegInfo) -> Result<usize, JpegError> {
-        let due = self.count.is_multiple_of(SEARCHED);
-        self.count = self.count.wrapping_add(1);
-        if self.search == 0 && !due {
+        self.until_next -= 1;
+        if self.until_next == 0 {
+            (self.until_next, self.search) = (SEARCHED, self.search.max(1));
+        }
+        if self.search == 0 {
             return info.end(data);
         }
         // What is damaged may seem to skip its end.

@@ -34,6 +34,18 @@ fn parts_nobody_holds_are_written_again() {
 }
 
 #[test]
+fn memory_of_one_large_picture_is_given_back() {
+    let mut pool = PartPool::default();
+    let mut newest = pool.assemble(&[&vec![7; 4 << 20]], SIZE, MonotonicTime::now());
+    for _ in 0..200 {
+        newest = pool.assemble(&[&[8; 9000]], SIZE, MonotonicTime::now());
+    }
+    drop(newest);
+    let capacities = std::mem::take(&mut pool.parts).into_iter().map(|part| part.try_into_mut().unwrap().capacity());
+    assert!(capacities.sum::<usize>() < 200_000);
+}
+
+#[test]
 fn a_stalled_viewers_frame_is_never_written_again() {
     let mut pool = PartPool::default();
     let held: Vec<_> = (0..10_u8).map(|i| pool.assemble(&[&[i; 1000]], SIZE, MonotonicTime::now())).collect();

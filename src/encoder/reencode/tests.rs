@@ -1,5 +1,6 @@
 use super::*;
-use crate::encoder::turn::tests::{ALL, SUBSAMPLINGS, damage, decode, jpeg_of, scene, without_tables};
+use crate::encoder::turn::tests::{ALL, SUBSAMPLINGS, damage, decode, jpeg_of, scans_repeated, scene, without_tables};
+use crate::jpeg::tests::lying;
 
 fn mjpeg(data: &[u8]) -> RawFrame<'_> {
     // The negotiated size is not the JPEG's: that has the last word.
@@ -173,4 +174,18 @@ fn steady_state_keeps_its_memory() {
         (planes, reencode.completed.as_ptr(), reencode.encode(Orientation::Rotate90).unwrap().pieces[0].as_ptr())
     };
     assert_eq!(addresses(), addresses());
+}
+
+#[test]
+fn what_takes_more_memory_or_time_than_was_agreed_is_refused() {
+    let size = Size { width: 64, height: 48 };
+    let jpeg = jpeg_of(size, tj::TJSAMP_TJSAMP_422, true, scene);
+    let mut reencode = Reencode::new(80, Bound::of(size), Endless::default()).unwrap();
+    for (width, height) in [(65000, 65000), (64, 33000), (65535, 1), (128, 64)] {
+        assert!(reencode.decode(&mjpeg(&lying(&jpeg, width, height))).is_err());
+        assert!(reencode.decoded.iter().all(|component| component.data.capacity() == 0), "{width}x{height}");
+    }
+    assert!(reencode.decode(&mjpeg(&scans_repeated(&jpeg, 2))).is_ok());
+    assert!(reencode.decode(&mjpeg(&scans_repeated(&jpeg, 3))).is_err());
+    assert!(reencode.decode(&mjpeg(&jpeg)).is_ok());
 }

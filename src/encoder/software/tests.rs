@@ -257,3 +257,20 @@ fn a_limited_range_becomes_full() {
         }
     }
 }
+
+#[test]
+fn a_raw_frame_is_as_large_as_its_bytes_whatever_it_says() {
+    let bytes = vec![100; 64 * 48 * 2];
+    for format in [PixelFormat::Yuv420, PixelFormat::Nv12, PixelFormat::Yuyv] {
+        for size in [Size { width: 65000, height: 65000 }, Size { width: 64, height: 8192 }] {
+            let mut encoder = Software::new(80).unwrap();
+            let planes = [size.width as usize * 2; 3].map(|stride| Plane { data: &bytes, stride, fd: None, offset: 0 });
+            let frame = RawFrame::new(format, size, planes, 0, MonotonicTime::from_nanos(0));
+            for orientation in [Orientation::Rotate0, Orientation::Rotate90] {
+                encoder.set_orientation(orientation);
+                assert!(matches!(encoder.encode(&frame), Err(EncodeError::ShortPlane { .. })), "{format} {size}");
+                assert_eq!(encoder.buffer.capacity(), 0);
+            }
+        }
+    }
+}

@@ -506,3 +506,34 @@ fn damaged_jpegs_are_turned_or_refused() {
     }
     assert!(turner.turn(&[], Orientation::Rotate180).is_err());
 }
+
+/// A progressive JPEG with every scan so many times.
+pub(crate) fn scans_repeated(jpeg: &[u8], times: usize) -> Vec<u8> {
+    let starts: Vec<usize> = memchr::memmem::find_iter(jpeg, b"\xff\xda").collect();
+    let end = jpeg.len() - 2;
+    let mut out = jpeg[..starts[0]].to_vec();
+    for (at, next) in starts.iter().zip(starts[1..].iter().chain([&end])) {
+        for _ in 0..times {
+            out.extend_from_slice(&jpeg[*at..*next]);
+        }
+    }
+    out.extend_from_slice(jpeg::END);
+    out
+}
+
+#[test]
+fn what_takes_more_memory_or_time_than_was_agreed_is_refused() {
+    let size = Size { width: 64, height: 48 };
+    let jpeg = jpeg_of(size, tj::TJSAMP_TJSAMP_420, true, scene);
+    let mut turner = JpegTurner::new(Bound::of(size)).unwrap();
+    for (width, height) in [(65000, 65000), (64, 33000), (65535, 1), (128, 64)] {
+        assert!(turner.turn(&[&jpeg::tests::lying(&jpeg, width, height)], Orientation::Rotate90).is_err());
+        assert_eq!(turner.buffer.capacity(), 0, "{width}x{height}");
+    }
+    // Ten scans, as libjpeg makes them.
+    assert!(turner.turn(&[&scans_repeated(&jpeg, 2)], Orientation::Rotate90).is_ok());
+    assert!(turner.turn(&[&scans_repeated(&jpeg, 3)], Orientation::Rotate90).is_err());
+    assert!(turner.turn(&[&jpeg], Orientation::Rotate90).is_ok());
+    assert!(worst_jpeg(Size { width: 65000, height: 65000 }, tj::TJSAMP_TJSAMP_420).is_err());
+    assert!(worst_jpeg(Size { width: 8192, height: 8192 }, tj::TJSAMP_TJSAMP_444).unwrap() > 6 * 8192 * 8192);
+}
