@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::camera::memory::Shortage;
 use crate::camera::{CameraError, CameraInfo};
 use crate::config::{self, Orientation};
 use crate::frame::{PixelFormat, RawFrame, Size};
@@ -86,6 +87,14 @@ pub enum EncodeError {
     /// A device call failed.
     #[error(transparent)]
     Device(#[from] V4l2Error),
+    /// There is no memory for the device's buffers.
+    #[error("{error}: {shortage}")]
+    Memory {
+        /// The call that failed.
+        error: V4l2Error,
+        /// How much of it there is not.
+        shortage: Shortage,
+    },
     /// The camera failed while its frame was encoded.
     #[error(transparent)]
     Camera(#[from] CameraError),

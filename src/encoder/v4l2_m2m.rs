@@ -14,6 +14,7 @@ use v4l2r::bindings::{V4L2_CID_JPEG_COMPRESSION_QUALITY, V4L2_CID_MPEG_VIDEO_BIT
 use v4l2r::ioctl::Capabilities;
 
 use super::{EncodeError, Encoded};
+use crate::camera::memory::Shortage;
 use crate::camera::{BufferIndex, CameraInfo};
 use crate::frame::{MonotonicTime, PixelFormat, RawFrame, Size, copy};
 use crate::jpeg;
@@ -220,7 +221,8 @@ impl M2m {
                 encoder.device.request_buffers(queues.capture, MemoryType::Mmap, 1)
             }
             result => result,
-        }?;
+        }
+        .map_err(|error| no_buffers(error, 1, capture.plane_fmt.first().map_or(0, |plane| plane.sizeimage as usize)))?;
         for index in 0..count {
             encoder.captures.push(encoder.device.map(queues.capture, index)?);
             encoder.device.queue(queues.capture, index, Payload::Empty, None)?;
@@ -258,9 +260,12 @@ impl M2m {
     }
 
     /// From now on frames go through the encoder's own memory. OUTPUT must not be streaming.
-    fn copy_frames(&mut self, reason: String) -> Result<(), V4l2Error> {
+    fn copy_frames(&mut self, reason: String) -> Result<(), EncodeError> {
         let queue = self.queues.output;
-        let count = self.device.request_buffers(queue, MemoryType::Mmap, IN_FLIGHT as u32)?;
+        let count = self
+            .device
+            .request_buffers(queue, MemoryType::Mmap, IN_FLIGHT as u32)
+            .map_err(|error| no_buffers(error, IN_FLIGHT, self.input.length))?;
         let mappings = (0..count).map(|index| self.device.map(queue, index)).collect::<Result<Vec<_>, _>>()?;
         self.outputs = vec![Output::Free; count];
         self.memory = Memory::Copy(mappings);
@@ -269,12 +274,12 @@ impl M2m {
     }
 
     /// The kernel refused the camera's first dma-buf: gives OUTPUT buffers of its own.
-    fn stop_importing(&mut self, refusal: &V4l2Error) -> Result<(), V4l2Error> {
+    fn stop_importing(&mut self, refusal: &V4l2Error) -> Result<(), EncodeError> {
         log::info!("the encoder does not take the camera's buffers: {refusal}; frames are copied");
         self.device.stream_off(self.queues.output)?;
         self.device.request_buffers(self.queues.output, MemoryType::DmaBuf, 0)?;
         self.copy_frames(format!("it does not take the camera's buffers: {}", refusal.source))?;
-        self.device.stream_on(self.queues.output)
+        Ok(self.device.stream_on(self.queues.output)?)
     }
 
     /// Copies a frame's planes to where the encoder looks for them.
@@ -554,6 +559,15 @@ impl M2m {
             }
         };
         Ok(self.device.set_control(id, value, false)?)
+    }
+}
+
+/// What became of asking for buffers, with how much memory that was.
+fn no_buffers(error: V4l2Error, count: usize, bytes: usize) -> EncodeError {
+    if error.errno() == libc::ENOMEM {
+        EncodeError::Memory { error, shortage: Shortage::now(count, bytes) }
+    } else {
+        error.into()
     }
 }
 

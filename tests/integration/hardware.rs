@@ -209,7 +209,10 @@ fn after_repeated_failures_the_software_encoder_takes_over() {
 fn what_cannot_be_set_up_is_named() {
     for (standin, words) in [
         ("wrong_fourcc=H264", "gives H264 640x480 on its CAPTURE queue instead of JPEG 640x480"),
-        ("enomem_reqbufs", "VIDIOC_REQBUFS failed for /dev/video31: Cannot allocate memory"),
+        (
+            "enomem_reqbufs",
+            "VIDIOC_REQBUFS failed for /dev/video31: Cannot allocate memory (os error 12): there is no memory for 2 buffers of",
+        ),
         ("busy=streamon", "VIDIOC_STREAMON failed for /dev/video31"),
         ("nodes=none", "no V4L2 memory-to-memory device makes JPEG from YUV420"),
         ("nodes=10:decoder+12:isp", "no V4L2 memory-to-memory device makes JPEG from YUV420"),
