@@ -62,7 +62,7 @@ pub fn server(context: Arc<Context>, listener: TcpListener, limits: Limits, puls
             .wrap_fn(|request, service| {
                 let answering = begin(&request);
                 let wants_upgrade = request.head().upgrade();
-                let response = match refuse(&request).or_else(|| access::refuse(&request)) {
+                let response = match access::refuse(&request).or_else(|| refuse(&request)) {
                     Some(refusal) => Err(request.into_response(refusal)),
                     None => Ok(service.call(request)),
                 };

@@ -1,4 +1,4 @@
-"""Behind nginx and Caddy, with the lines of docs/proxies.md: the page over https, and changes."""
+"""Behind nginx and Caddy, with the lines of docs/proxies.md: the page over https, changes, and streams that stay recent."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 
 import pytest
 
-from conftest import ROOT, until
+from conftest import RATE, ROOT, until
 from test_browser import assert_console_is_clean, assert_moves, api, line_error, open_panel, type_in, wait_for_state
+from test_wire import Connection, get
 
 NAME = "cam.example.com"
 
@@ -67,9 +69,34 @@ def nginx(proxy, tmp_path):
     return start
 
 
-def plain(daemon, port: int) -> str:
+def plain(daemon, port) -> str:
     """What people write first."""
     return f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {daemon.url}; }} }}"
+
+
+def slow_viewer_age(port: int, seconds: float, share: float) -> float:
+    """How old the pictures are in the end that a viewer gets who takes a share of them only."""
+    # nginx would send chunks to HTTP/1.1.
+    with Connection(port, get("/stream", "1.0"), receive_buffer=16384) as connection:
+        boundary = re.search(r"boundary=(\w+)", connection.headers["content-type"])[1].encode()
+        connection.until(b"--" + boundary + b"\r\n")
+        began, ages = time.monotonic(), []
+        while time.monotonic() - began < seconds:
+            part = connection.part(boundary)
+            ages.append(time.time() - float(part.headers["x-timestamp"]))
+            time.sleep(max(0.0, began + len(ages) / (RATE * share) - time.monotonic()))
+        return sorted(ages[-5:])[2]
+
+
+def test_a_slow_viewer_behind_nginx_sees_the_present(own_daemon, nginx, figure):
+    daemon = own_daemon("encoder.quality=95")
+    port = free_port()
+    # Loopback's own send buffer is 4 MB, half a minute of such pictures; towards a network card it is a small part of that.
+    nginx(plain(daemon, f"{port} sndbuf=64k"), port)
+    ages = [slow_viewer_age(where, 16, 0.4) for where in (daemon.port, port)]
+    figure("two fifths of the frame rate, age of pictures", f"direct {ages[0]:.1f} s, through nginx as installed {ages[1]:.1f} s")
+    # Kept back by nginx, pictures were nearly 10 s old by now, and older each second.
+    assert ages[1] < 4
 
 
 def assert_page_and_changes_work(daemon, browser, port: int):

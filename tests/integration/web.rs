@@ -68,6 +68,9 @@ fn a_name_of_somebody_elses_is_answered_nowhere() {
             format!("{method} /api/v1/settings?fps=0 HTTP/1.1\nHost: evil.example\nConnection: close\n{body}");
         assert_eq!(raw(&daemon, &request).status, 421, "{method}");
     }
+    let large = "PATCH /api/v1/settings HTTP/1.1\nHost: evil.example\nContent-Length: 1000000\n\n";
+    assert_eq!(raw(&daemon, large).status, 421);
+    assert_eq!(raw(&daemon, "CONNECT evil.example:80 HTTP/1.1\nHost: evil.example:80\n\n").status, 421);
     let close = "Connection: close\n\n";
     for (request, status) in [
         ("GET http://evil.example/snapshot HTTP/1.1\nHost: pinhole.local\n", 421),
