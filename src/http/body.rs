@@ -5,8 +5,8 @@ use actix_web::{HttpResponse, web};
 use bytes::BytesMut;
 use futures::StreamExt as _;
 
-use super::connection::BODY_TIMEOUT;
 use super::control::failure;
+use super::guard::BODY_TIMEOUT;
 
 /// No body is longer.
 pub const MAX: usize = 8 * 1024;

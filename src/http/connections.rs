@@ -6,10 +6,12 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::task::Context;
 
 use prometheus_client::metrics::counter::Counter;
 
 use super::connection::{Connection, Standing};
+use super::turnstile::Turnstile;
 
 /// Connections beside those of viewers.
 const BESIDE_VIEWERS: usize = 64;
@@ -83,17 +85,24 @@ pub struct Connections {
     /// Closed as there was no room.
     refused: Counter,
     table: RefCell<Vec<Rc<Connection>>>,
+    /// Requests go through it one by one while somebody watches.
+    turnstile: Rc<Turnstile>,
+    is_watched: Box<dyn Fn() -> bool>,
 }
 
 impl Connections {
-    /// An empty table.
+    /// An empty table, on the worker's own thread.
     pub fn new(
         limits: Limits,
         is_exempt: impl Fn(IpAddr) -> bool + 'static,
+        is_watched: impl Fn() -> bool + 'static,
         evicted: Counter,
         refused: Counter,
     ) -> Rc<Self> {
-        Rc::new(Self { limits, is_exempt: Box::new(is_exempt), evicted, refused, table: RefCell::default() })
+        let turnstile = Rc::<Turnstile>::default();
+        actix_rt::spawn(Rc::clone(&turnstile).keep());
+        let (is_exempt, is_watched) = (Box::new(is_exempt), Box::new(is_watched));
+        Rc::new(Self { limits, is_exempt, evicted, refused, table: RefCell::default(), turnstile, is_watched })
     }
 
     /// A place for a connection, if need be one that another has to leave. `None` if none of them can be asked to.
@@ -144,6 +153,13 @@ impl Connections {
 pub struct Place {
     connections: Rc<Connections>,
     connection: Rc<Connection>,
+}
+
+impl Place {
+    /// True if a request may go through now. Else whoever polls with `cx` is woken when it may.
+    pub fn may_ask(&self, cx: &Context<'_>) -> bool {
+        !(self.connections.is_watched)() || self.connections.turnstile.pass(cx)
+    }
 }
 
 impl std::fmt::Debug for Place {

@@ -9,21 +9,29 @@ pub struct HeadScanner {
     scanned: usize,
     /// The last line end that was seen, and nothing but CRs since.
     after_newline: bool,
+    /// The head is over.
+    end: Option<usize>,
 }
 
 impl HeadScanner {
+    /// True once the end was found.
+    pub fn is_over(&self) -> bool {
+        self.end.is_some()
+    }
+
     /// Bytes of the head with its empty line, once all of it is in `received`, which may only have grown since the last call.
     pub fn end(&mut self, received: &[u8]) -> Option<usize> {
-        while let Some(&byte) = received.get(self.scanned) {
+        while self.end.is_none() {
+            let byte = received.get(self.scanned)?;
             self.scanned += 1;
             match byte {
-                b'\n' if self.after_newline => return Some(self.scanned),
+                b'\n' if self.after_newline => self.end = Some(self.scanned),
                 b'\n' => self.after_newline = true,
                 b'\r' => {}
                 _ => self.after_newline = false,
             }
         }
-        None
+        self.end
     }
 }
 

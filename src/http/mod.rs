@@ -29,6 +29,7 @@ mod connections;
 mod control;
 mod diagnostics;
 mod framing;
+mod guard;
 mod host;
 pub mod multipart;
 mod origin;
@@ -39,6 +40,7 @@ mod server;
 mod snapshot;
 mod status;
 pub mod stream;
+mod turnstile;
 
 use access::{Access, SNAPSHOTS, STREAMS};
 use connection::Connection;

@@ -20,9 +20,10 @@ use bytes::Bytes;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use super::connection::{Answering, Body, Connection, Guard, HEAD_MAX, HEAD_TIMEOUT};
+use super::connection::{Answering, Body, Connection};
 use super::connections::{Connections, IN_PASSING, Limits};
 use super::framing::ChunkScanner;
+use super::guard::{Guard, HEAD_MAX, HEAD_TIMEOUT};
 use super::stream::Broadcaster;
 use super::{Context, Pulse, TEXT, access, body, not_found, routes};
 
@@ -46,16 +47,17 @@ pub fn server(context: Arc<Context>, listener: TcpListener, limits: Limits, puls
         // Once, on the worker's own thread.
         actix_rt::spawn(pulse.clone().answer());
         let metrics = &data.shared.metrics;
-        let context = data.clone();
+        let write_timeout = data.config.http.write_timeout.get();
+        let broadcaster = Broadcaster::new(Arc::clone(&data.shared), data.shutdown.clone(), write_timeout);
+        let (context, watched) = (data.clone(), Rc::clone(&broadcaster));
         let connections = Connections::new(
             limits,
             move |address| context.is_shared(address),
+            move || watched.is_running(),
             metrics.connections_evicted.clone(),
             metrics.connections_refused.clone(),
         );
         actix_rt::spawn(end_idle(Rc::clone(&connections), data.shutdown.clone()));
-        let write_timeout = data.config.http.write_timeout.get();
-        let broadcaster = Broadcaster::new(Arc::clone(&data.shared), data.shutdown.clone(), write_timeout);
         let app = App::new()
             // "//stream" and "/stream/" are what people type.
             .wrap(NormalizePath::trim())

@@ -210,6 +210,11 @@ impl Broadcaster {
         })
     }
 
+    /// True while there are viewers.
+    pub fn is_running(&self) -> bool {
+        self.running.get()
+    }
+
     /// The body of a stream's response. `connection` is the socket the response goes to.
     pub fn body(
         self: &Rc<Self>,
