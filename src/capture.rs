@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::oddities::Oddities;
 use crate::overlay::Overlay;
 use crate::placeholder::Placeholder;
-use crate::requests::{Asked, ControlChange, ControlsAsked, Known, Mailbox, Pace, Trial, Verdict};
+use crate::requests::{Answers, Asked, ControlChange, ControlsAsked, Known, Mailbox, Pace, Trial, Verdict};
 use crate::settings::{ChangeError, Settings};
 
 /// The longest the loop waits for a frame before it looks round.
@@ -847,10 +847,10 @@ impl<'a> Capture<'a> {
             let result = open.choice.set_quality(settings.quality.get()).map_err(|error| error.to_string());
             self.put_in_force(settings);
             match trial.verdict(result) {
-                Verdict::Settled(again) => self.settle(again),
+                Verdict::Settled(again, answers) => self.settle(again, answers),
                 Verdict::Try(trial) => self.trial = Some(trial),
-                Verdict::NoCamera(trial) => {
-                    self.trial = Some(trial);
+                Verdict::NoCamera(trial, answers) => {
+                    self.wait_for_camera(trial, answers);
                     return Some(End::Reopen);
                 }
             }
@@ -874,16 +874,22 @@ impl<'a> Capture<'a> {
         if asked.is_empty() {
             return;
         }
-        let trial = match self.trial.take() {
+        let (trial, answers) = match self.trial.take() {
             Some(mut trial) => {
-                trial.add(asked);
-                trial
+                let answers = trial.add(asked);
+                (trial, answers)
             }
             None => Trial::without_camera(self.settings.clone(), asked),
         };
+        self.wait_for_camera(trial, answers);
+    }
+
+    /// These changes are in force as far as one can tell without a camera.
+    fn wait_for_camera(&mut self, trial: Trial, answers: Answers) {
         self.put_in_force(trial.settings().clone());
         self.tell_settings();
         self.trial = Some(trial);
+        answers.send();
     }
 
     /// Takes up the changes that wait, if viewers may be interrupted for them.
@@ -909,27 +915,26 @@ impl<'a> Capture<'a> {
     fn end_attempt(&mut self, trial: Trial, opened: Result<Open, String>) -> End {
         let result = opened.as_ref().map(|_| ()).map_err(Clone::clone);
         match trial.verdict(result) {
-            Verdict::Settled(again) => {
-                self.settle(again);
+            Verdict::Settled(again, answers) => {
+                self.settle(again, answers);
                 self.stream_opened(opened)
             }
             Verdict::Try(trial) => {
                 self.trial = Some(trial);
                 End::Reopen
             }
-            Verdict::NoCamera(trial) => {
-                self.put_in_force(trial.settings().clone());
-                self.tell_settings();
-                self.trial = Some(trial);
+            Verdict::NoCamera(trial, answers) => {
+                self.wait_for_camera(trial, answers);
                 opened.map_or_else(End::degraded, |_| End::Reopen)
             }
         }
     }
 
     /// The settings stay as they are now; these changes are still to be made.
-    fn settle(&self, again: Vec<Asked>) {
+    fn settle(&self, again: Vec<Asked>, answers: Answers) {
         self.shared.mailbox.put_back(again);
         self.tell_settings();
+        answers.send();
     }
 
     fn tell_settings(&self) {

@@ -16,7 +16,7 @@ use crate::settings::{Change, ChangeError, Settings};
 
 mod trial;
 
-pub use trial::{Trial, Verdict};
+pub use trial::{Answers, Trial, Verdict};
 
 /// So many of a kind may wait; more are told to come again.
 const WAITING_MAX: usize = 32;

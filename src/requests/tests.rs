@@ -32,12 +32,13 @@ fn settle(
             let works = result.is_ok();
             match trial.verdict(result) {
                 Verdict::Try(next) => trial = next,
-                Verdict::Settled(again) => {
+                Verdict::Settled(again, answers) => {
+                    answers.send();
                     assert!(works, "{in_force:?} is in force and does not work");
                     mailbox.put_back(again);
                     break;
                 }
-                Verdict::NoCamera(_) => panic!("it worked before"),
+                Verdict::NoCamera(..) => panic!("it worked before"),
             }
         }
     }
@@ -171,10 +172,11 @@ fn nobody_waits_for_ever_and_what_stays_works() {
 fn without_a_camera_changes_wait_and_are_given_up_only_for_what_worked() {
     let mailbox = Mailbox::default();
     let mut first = mailbox.change(change(BAD)).unwrap();
-    let mut trial = Trial::without_camera(before(), mailbox.take_changes(Instant::now()));
+    let (mut trial, answers) = Trial::without_camera(before(), mailbox.take_changes(Instant::now()));
+    answers.send();
     assert_eq!(first.try_recv().unwrap(), Ok(with(BAD)));
     let mut second = mailbox.change(change("quality: 5")).unwrap();
-    trial.add(mailbox.take_changes(Instant::now()));
+    trial.add(mailbox.take_changes(Instant::now())).send();
     let both = with("{resolution: 8000x8000, quality: 5}");
     assert_eq!(second.try_recv().unwrap(), Ok(both.clone()));
     // Still no camera: neither with them nor without.
@@ -182,13 +184,13 @@ fn without_a_camera_changes_wait_and_are_given_up_only_for_what_worked() {
         assert_eq!(*trial.settings(), both);
         let Verdict::Try(back) = trial.verdict(Err("gone".to_owned())) else { panic!() };
         assert_eq!(*back.settings(), before());
-        let Verdict::NoCamera(waits) = back.verdict(Err("gone".to_owned())) else { panic!() };
+        let Verdict::NoCamera(waits, _) = back.verdict(Err("gone".to_owned())) else { panic!() };
         trial = waits;
     }
     // It comes, and cannot do it.
     let Verdict::Try(back) = trial.verdict(Err("too large".to_owned())) else { panic!() };
     assert_eq!(*back.settings(), before());
-    assert!(matches!(back.verdict(Ok(())), Verdict::Settled(again) if again.is_empty()));
+    assert!(matches!(back.verdict(Ok(())), Verdict::Settled(again, _) if again.is_empty()));
 }
 
 #[test]
@@ -199,8 +201,11 @@ fn a_camera_that_goes_while_changes_are_tried_refuses_nobody() {
     let trial = loop {
         match trial.verdict(Err("gone".to_owned())) {
             Verdict::Try(next) => trial = next,
-            Verdict::NoCamera(trial) => break trial,
-            Verdict::Settled(_) => panic!(),
+            Verdict::NoCamera(trial, answers) => {
+                answers.send();
+                break trial;
+            }
+            Verdict::Settled(..) => panic!(),
         }
     };
     let wanted = with("{resolution: 320x240, frame_rate: 7}");

@@ -31,16 +31,34 @@ enum Stage {
     Back { refused: Vec<(usize, String)> },
 }
 
+/// Answers that are due. They are sent when what they say can be read by everybody.
+#[derive(Debug)]
+#[must_use]
+pub struct Answers(Vec<(Asked, Result<Settings, ChangeError>)>);
+
+impl Answers {
+    /// Tells everybody.
+    pub fn send(self) {
+        for (asked, result) in self.0 {
+            asked.answer(result);
+        }
+    }
+
+    fn same(asked: Vec<Asked>, settings: &Settings) -> Self {
+        Self(asked.into_iter().map(|asked| (asked, Ok(settings.clone()))).collect())
+    }
+}
+
 /// What follows an attempt.
 #[derive(Debug)]
 pub enum Verdict {
     /// Another attempt.
     Try(Trial),
-    /// The settings of the last attempt stay in force. Everybody has been answered but those who are to be asked again.
-    Settled(Vec<Asked>),
+    /// The settings of the last attempt stay in force. Everybody is answered but those who are to be asked again.
+    Settled(Vec<Asked>, Answers),
     /// The camera does not open with what worked before either, so no change is to blame: they wait for the camera.
-    /// Everybody has been answered.
-    NoCamera(Trial),
+    /// Everybody is answered.
+    NoCamera(Trial, Answers),
 }
 
 impl Trial {
@@ -51,21 +69,19 @@ impl Trial {
     }
 
     /// While there is no camera: the changes are in force, as far as one can tell, and what they are worth shows later.
-    /// Those who ask are answered now.
-    pub fn without_camera(before: Settings, asked: Vec<Asked>) -> Self {
+    /// Those who ask are answered at once.
+    pub fn without_camera(before: Settings, asked: Vec<Asked>) -> (Self, Answers) {
         let mut trial = Self::new(before, Vec::new());
-        trial.add(asked);
-        trial
+        let answers = trial.add(asked);
+        (trial, answers)
     }
 
     /// More changes while there is no camera.
-    pub fn add(&mut self, asked: Vec<Asked>) {
+    pub fn add(&mut self, asked: Vec<Asked>) -> Answers {
         self.wanted = merged(&asked).applied_to(&self.wanted);
-        for asked in asked {
-            asked.answer(Ok(self.wanted.clone()));
-        }
         self.settings = self.wanted.clone();
         self.stage = Stage::All;
+        Answers::same(asked, &self.wanted)
     }
 
     /// What to open the camera with.
@@ -98,11 +114,9 @@ impl Trial {
             }
             (Stage::Back { refused }, Ok(())) => self.settled(&refused),
             (Stage::Back { .. }, Err(_)) => {
-                for asked in self.asked.drain(..) {
-                    asked.answer(Ok(self.wanted.clone()));
-                }
+                let answers = Answers::same(std::mem::take(&mut self.asked), &self.wanted);
                 self.settings = self.wanted.clone();
-                Verdict::NoCamera(self)
+                Verdict::NoCamera(self, answers)
             }
         }
     }
@@ -146,24 +160,24 @@ impl Trial {
         Verdict::Try(self)
     }
 
-    /// Answers everybody who can be answered.
+    /// Everybody who can be answered is.
     fn settled(self, refused: &[(usize, String)]) -> Verdict {
         let again: Vec<Change> = (0..self.asked.len()).map(|index| self.unsettled(index, refused)).collect();
         let changes: Vec<Change> = self.asked.iter().map(|asked| asked.change.clone()).collect();
-        let mut left = Vec::new();
+        let (mut left, mut answers) = (Vec::new(), Vec::new());
         for (index, (mut asked, again)) in self.asked.into_iter().zip(again).enumerate() {
             // Who wanted just what somebody else was refused need not be asked again.
             let reason = refused.iter().find(|(other, _)| *other == index || changes[*other] == again);
             match reason {
-                Some((_, reason)) => asked.answer(Err(ChangeError::Failed(reason.clone()))),
-                None if again.is_empty() => asked.answer(Ok(self.settings.clone())),
+                Some((_, reason)) => answers.push((asked, Err(ChangeError::Failed(reason.clone())))),
+                None if again.is_empty() => answers.push((asked, Ok(self.settings.clone()))),
                 None => {
                     asked.change = again;
                     left.push(asked);
                 }
             }
         }
-        Verdict::Settled(left)
+        Verdict::Settled(left, Answers(answers))
     }
 
     /// Of an asker's change, what was overruled by refused ones.
