@@ -119,7 +119,7 @@ fn the_light_asks_for_attention_where_the_configuration_is_wrong() {
 fn a_light_that_is_not_there_is_no_matter() {
     let daemon = Start::test_pattern().environment("PINHOLE_LED", "/nonexistent/led").spawn();
     daemon.stream("/stream").part();
-    wait_until("the message", || daemon.log().contains("the light /nonexistent/led cannot be set"));
+    daemon.wait_for_log("the light /nonexistent/led cannot be set");
     assert_eq!(daemon.log().matches("the light").count(), 1);
 }
 

@@ -81,7 +81,7 @@ fn a_users_file_that_is_named_and_not_there_is_told() {
     assert!(stderr(&run(&render)).contains(missing));
     // The harness names one that is not there.
     let daemon = Start::test_pattern().spawn();
-    assert!(daemon.log().contains("there is no such file"), "{}", daemon.log());
+    daemon.wait_for_log("there is no such file");
     assert_eq!(daemon.status()["config"]["problems"].as_array().unwrap().len(), 0);
 }
 
@@ -148,7 +148,7 @@ fn wrong_user_file_is_shown_and_the_rest_applies() {
     assert_eq!(problems.len(), 1);
     let problem = problems[0].as_str().unwrap();
     assert!(problem.contains("user.yaml:5:12: encoder.quality: invalid type: string \"lots\""), "{problem}");
-    assert!(daemon.log().contains(problem), "{}", daemon.log());
+    daemon.wait_for_log(problem);
     let told = daemon.notify.as_ref().unwrap().expect("STATUS=");
     assert!(told.contains("1 problems in the configuration"), "{told}");
 }

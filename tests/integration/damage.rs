@@ -213,7 +213,7 @@ fn another_size_than_was_agreed_is_shown_with_a_note() {
             let note = format!("the camera agreed to pictures of 640x480 and sends {width}x{height}");
             let status = daemon.wait_for("the note", |status| status["camera"]["notes"] != json!([]));
             assert_eq!(status["camera"]["notes"], json!([note]));
-            daemon.wait_for("the note in the journal", |_| daemon.log().contains(&note));
+            daemon.wait_for_log(&note);
         }
     }
 }

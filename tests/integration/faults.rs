@@ -74,7 +74,8 @@ fn a_hold_ends_by_itself() {
     stream.part();
     assert!(is_placeholder(&daemon));
     daemon.wait_for("the camera", |status| status["health"]["state"] == "streaming");
-    assert!(!is_placeholder(&daemon) && daemon.log().contains("it is tried again"), "{}", daemon.log());
+    daemon.wait_for_log("it is tried again");
+    assert!(!is_placeholder(&daemon), "{}", daemon.log());
     // Over before the program started: nothing is held.
     let daemon =
         Start::test_pattern().hold("A call to the camera hung.").environment("PINHOLE_HOLD_UNTIL", "1").spawn();
@@ -118,7 +119,7 @@ fn an_unplugged_camera_comes_back_in_the_same_connection() {
     assert!(recovered < Duration::from_secs(5), "{recovered:?}");
     let status = daemon.status();
     assert_eq!(status["health"]["state"], "streaming");
-    assert!(daemon.log().contains("was disconnected"), "{}", daemon.log());
+    daemon.wait_for_log("was disconnected");
     assert!(!daemon.get("/metrics").text().contains("pinhole_camera_reopened_total 0\n"));
 }
 
@@ -127,7 +128,7 @@ fn a_stalled_camera_is_opened_again() {
     let daemon = Start::test_pattern().set("camera.stall_timeout=1s").faults("{kind: stall, at: 30, for: 3s}").spawn();
     let mut stream = daemon.stream("/stream");
     watch_through_fault(&mut stream, &daemon);
-    assert!(daemon.log().contains("sent no frame for 1 s"), "{}", daemon.log());
+    daemon.wait_for_log("sent no frame for 1 s");
 }
 
 #[test]

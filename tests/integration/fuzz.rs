@@ -180,7 +180,8 @@ fn any_change_is_made_or_refused() {
         }
         let mut connection = daemon.connect();
         let head = format!(
-            "PATCH {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            "PATCH {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n",
             body.len()
         );
         connection.write_all(&[head.as_bytes(), &body].concat()).unwrap();

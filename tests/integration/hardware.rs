@@ -175,7 +175,7 @@ fn a_device_that_fails_once_is_opened_again() {
         watch(&mut stream, 60);
         let (kind, reason) = encoder(&daemon);
         assert_eq!(kind, "v4l2-m2m", "{fault}: {reason}\n{}", daemon.log());
-        assert!(daemon.log().contains(words), "{fault}:\n{}", daemon.log());
+        daemon.wait_for_log(words);
         let metrics = daemon.get("/metrics").text();
         assert!(metrics.contains("pinhole_encoder_failures_total 1\n"), "{fault}:\n{metrics}");
         daemon.terminate();
@@ -307,7 +307,7 @@ fn the_software_encoder_keeps_to_its_share_and_asks_for_less() {
     // How small depends on the machine.
     assert!(["640x360", "320x180", "160x90"].contains(&part.size().as_str()), "{}", part.size());
     let told = format!("at 1280x720: {} from now on", part.size());
-    assert!(daemon.log().contains(&told), "{}", daemon.log());
+    daemon.wait_for_log(&told);
     // A change asks the camera anew.
     let answer = daemon.patch("/api/v1/settings", r#"{"resolution": "800x600"}"#, 200);
     assert_eq!(answer["camera"]["width"], 800);

@@ -91,7 +91,7 @@ fn a_camera_that_may_stop_does_and_starts_for_whoever_comes() {
         assert!(part.timestamp() > asked, "the camera was stopped when it was asked for");
         daemon.wait_for("the camera to stop again", |status| status["camera"]["running"] == false);
     }
-    assert!(daemon.log().contains("the camera is stopped"), "{}", daemon.log());
+    daemon.wait_for_log("the camera is stopped");
 }
 
 #[test]

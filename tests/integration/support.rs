@@ -200,6 +200,15 @@ impl Daemon {
         self.log.lock().unwrap().clone()
     }
 
+    /// Waits until the log has this: it comes by a pipe, later than what it tells of may be seen.
+    pub fn wait_for_log(&self, text: &str) {
+        let start = Instant::now();
+        while !self.log().contains(text) {
+            assert!(start.elapsed() < PATIENCE, "never logged: {text}; log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

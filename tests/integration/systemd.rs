@@ -68,7 +68,7 @@ fn a_hung_camera_misses_the_watchdog() {
     stream.until("the last frame", |part| part.sequence() == 39);
     // For `escalate`, which must not take anything else for it.
     notify.expect("ERRNO=110");
-    assert!(daemon.log().contains("a call to the camera has not returned"), "{}", daemon.log());
+    daemon.wait_for_log("a call to the camera has not returned");
     while notify.receive(Duration::from_millis(1)).is_some() {}
     assert_eq!(notify.count("WATCHDOG=1", 2 * WATCHDOG), 0);
     // The program itself still answers, and ends when it is told, whoever waits.
@@ -149,7 +149,7 @@ fn a_stuck_server_ends_the_program_with_a_status_of_its_own() {
     let exit = daemon.child.wait().unwrap();
     assert_eq!(exit.code(), Some(pinhole::systemd::EXIT_SERVER_STUCK), "{exit}; log:\n{}", daemon.log());
     assert!(start.elapsed() < PATIENCE);
-    assert!(daemon.log().contains("the HTTP server does not answer"), "{}", daemon.log());
+    daemon.wait_for_log("the HTTP server does not answer");
     while let Some(message) = notify.receive(Duration::from_millis(1)) {
         assert!(!message.contains("ERRNO=110"), "no camera is to blame");
     }

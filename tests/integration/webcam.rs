@@ -178,7 +178,7 @@ fn an_unplugged_camera_comes_back_in_the_same_connection() {
     let gone = stream.until("a placeholder", |part| part.size() == "640x480" && part.jpeg.len() < 19_000);
     let back = stream.until("the camera", |part| part.jpeg.len() >= 19_000);
     assert!(back.received - gone.received < Duration::from_secs(6), "{:?}", back.received - gone.received);
-    assert!(daemon.log().contains("no picture"), "{}", daemon.log());
+    daemon.wait_for_log("no picture");
     assert_eq!(daemon.get("/snapshot").status, 200);
 }
 
@@ -189,7 +189,7 @@ fn stalls_and_damage_are_mended() {
     let daemon = mjpeg(folder.path(), "cam_stall@20").set("camera.stall_timeout=1s").spawn();
     let mut stream = daemon.stream("/stream");
     stream.until("pictures after the stall", |part| part.sequence() > 40 && part.jpeg.len() >= 19_000);
-    assert!(daemon.log().contains("sent no frame for 1 s"), "{}", daemon.log());
+    daemon.wait_for_log("sent no frame for 1 s");
     drop(daemon);
     let daemon = mjpeg(folder.path(), "cam_error_flag@10:3;cam_truncated@20:2;cam_empty@30").spawn();
     let mut stream = daemon.stream("/stream");
@@ -536,7 +536,7 @@ fn time_stamps_of_another_clock_are_not_believed() {
             assert!(age < 1000, "{stamp}: {age} ms");
         }
         assert!(stream.part().age() < Duration::from_secs(2), "{stamp}");
-        daemon.wait_for("a word of it", |_| daemon.log().contains("time stamps are not of this machine's clock"));
+        daemon.wait_for_log("time stamps are not of this machine's clock");
     }
     let daemon = mjpeg(folder.path(), "").spawn();
     for _ in 0..30 {
@@ -557,7 +557,7 @@ fn the_granted_rate_is_reported_and_not_the_one_asked_for() {
     let answer = daemon.patch("/api/v1/settings", r#"{"frame_rate": 29.5}"#, 200);
     assert_eq!(answer["camera"]["frame_rate"], 29.97);
     // What it says is read by another thread.
-    daemon.wait_for("the rate in the log", |_| daemon.log().contains("at 29.97 fps (29.5 asked for)"));
+    daemon.wait_for_log("at 29.97 fps (29.5 asked for)");
 }
 
 #[test]
