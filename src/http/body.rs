@@ -11,7 +11,7 @@ use super::guard::BODY_TIMEOUT;
 /// No body is longer.
 pub const MAX: usize = 8 * 1024;
 /// So many bytes of a chunked one are let through: with its framing it may be longer.
-pub const CHUNKED_MAX: u64 = 4 * MAX as u64;
+pub const CHUNKED_MAX: u64 = 8 * MAX as u64;
 
 /// Reads a whole body. To be called after everything that can be refused without it.
 ///

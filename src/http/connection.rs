@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::framing::ChunkScanner;
+use super::turnstile::{Queues, Turn};
 
 /// A new connection counts as one with a request for so long: its request is on its way.
 const SETTLING: Duration = Duration::from_secs(1);
@@ -98,6 +99,7 @@ pub struct Connection {
     /// It has brought a whole head.
     pub(super) served: Cell<bool>,
     pub(super) aborted: Cell<bool>,
+    turn: Cell<Turn>,
     /// Wakes actix-http's dispatcher, where the guard has told it to wait.
     pub(super) waker: RefCell<Option<Waker>>,
 }
@@ -116,6 +118,7 @@ impl Connection {
             is_viewer: Cell::default(),
             served: Cell::default(),
             aborted: Cell::default(),
+            turn: Cell::default(),
             waker: RefCell::default(),
         })
     }
@@ -131,12 +134,17 @@ impl Connection {
     }
 
     /// How it stands when room must be made.
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self, now: Instant) -> Standing {
         let since = self.since.get();
         match self.phase.get() {
             _ if self.is_viewer.get() => Standing::Viewer,
-            Phase::Idle if self.served.get() || since.elapsed() >= SETTLING => Standing::Idle(since),
-            Phase::Idle | Phase::Head | Phase::Ending => Standing::Unfinished(since),
+            Phase::Ending => Standing::Idle(since),
+            Phase::Idle if self.served.get() || now.saturating_duration_since(since) >= SETTLING => {
+                Standing::Idle(since)
+            }
+            // Complete, but it is not its turn yet.
+            Phase::Head if self.turn.get() != Turn::Away => Standing::Busy,
+            Phase::Idle | Phase::Head => Standing::Unfinished(since),
             Phase::Answering if self.awaits_body() => Standing::Unfinished(since),
             Phase::Answering if self.blocked.get() => Standing::Blocked(since),
             Phase::Answering => Standing::Busy,
@@ -146,6 +154,16 @@ impl Connection {
     /// A stream goes out on it, until it ends.
     pub fn becomes_viewer(&self) {
         self.is_viewer.set(true);
+    }
+
+    /// True for a stream.
+    pub fn is_viewer(&self) -> bool {
+        self.is_viewer.get()
+    }
+
+    /// Since when it is in its phase.
+    pub fn since(&self) -> Instant {
+        self.since.get()
     }
 
     /// True once it was [aborted](Self::abort).
@@ -218,6 +236,17 @@ impl Connection {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+}
+
+impl Queues for Connection {
+    fn turn(&self) -> &Cell<Turn> {
+        &self.turn
+    }
+
+    fn call(&self) -> bool {
+        self.wake();
+        !self.aborted.get()
     }
 }
 

@@ -6,17 +6,21 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::task::Context;
+use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
+use tokio::time::Instant;
 
 use super::connection::{Connection, Standing};
-use super::turnstile::Turnstile;
+use super::turnstile::{Queues, Turnstile};
 
 /// Connections beside those of viewers.
 const BESIDE_VIEWERS: usize = 64;
 /// Descriptors for all else: camera, encoder, buffers, files that are read for an answer.
 const DESCRIPTORS_ELSEWHERE: usize = 64;
+/// So many clients may leave their answers unread at a time, for longer than this.
+const BLOCKED_MAX: usize = 16;
+const BLOCKED_FOR: Duration = Duration::from_secs(1);
 /// Connections that may wait to be put into the table or to be taken out.
 pub const IN_PASSING: usize = 8;
 
@@ -38,7 +42,7 @@ impl Limits {
         let connections = (max_viewers + BESIDE_VIEWERS).min(possible);
         Self {
             connections,
-            of_one_address: connections.div_ceil(4),
+            of_one_address: connections.div_ceil(4).min(BESIDE_VIEWERS / 2),
             viewers: max_viewers.min(connections - BESIDE_VIEWERS.min(connections / 2)),
         }
     }
@@ -110,14 +114,12 @@ impl Connections {
         let mut table = self.table.borrow_mut();
         let address = connection.address();
         let is_there = |other: &&Rc<Connection>| !other.is_aborted();
-        let is_own = |other: &&Rc<Connection>| {
-            other.address() == address && other.standing() != Standing::Viewer && is_there(other)
-        };
+        let is_own = |other: &&Rc<Connection>| other.address() == address && !other.is_viewer() && is_there(other);
         let has_room =
             if !(self.is_exempt)(address) && table.iter().filter(is_own).count() >= self.limits.of_one_address {
                 self.evict(table.iter().filter(is_own))
             } else if table.iter().filter(is_there).count() >= self.limits.connections {
-                self.evict(table.iter().filter(is_there))
+                self.evict(table.iter().filter(is_there)) || self.evict_of_largest_holder(&table, address)
             } else {
                 true
             };
@@ -132,16 +134,56 @@ impl Connections {
     /// Ends all connections on which nothing is being answered.
     pub fn end_idle(&self) {
         for connection in self.table.borrow().iter() {
-            if matches!(connection.standing(), Standing::Idle(_) | Standing::Unfinished(_)) {
+            if matches!(connection.standing(Instant::now()), Standing::Idle(_) | Standing::Unfinished(_)) {
                 connection.abort();
             }
         }
     }
 
+    /// True if this one, a request or a new connection, may go on now. Else it is called when it may.
+    pub fn may_pass(&self, queuing: &Rc<impl Queues + 'static>) -> bool {
+        !(self.is_watched)() || self.turnstile.pass(queuing)
+    }
+
     /// Ends the first of these that may be ended.
     fn evict<'a>(&self, connections: impl Iterator<Item = &'a Rc<Connection>>) -> bool {
-        let first = connections.min_by_key(|connection| connection.standing());
-        let Some(victim) = first.filter(|victim| victim.standing() < Standing::Busy) else { return false };
+        let now = Instant::now();
+        let standings = connections.map(|connection| (connection.standing(now), connection));
+        let first = standings.min_by_key(|(standing, _)| *standing).filter(|(standing, _)| *standing < Standing::Busy);
+        first.is_some_and(|(_, victim)| self.end(victim))
+    }
+
+    /// Where all are in use: ends the newest of the address that has the most, if that is more than a quarter of all.
+    fn evict_of_largest_holder(&self, table: &[Rc<Connection>], newcomer: IpAddr) -> bool {
+        let is_there = |other: &&Rc<Connection>| !other.is_aborted();
+        let held_by = |address| table.iter().filter(is_there).filter(|other| other.address() == address).count();
+        let addresses = table.iter().filter(is_there).map(|other| other.address());
+        let others = addresses.filter(|&address| address != newcomer && !(self.is_exempt)(address));
+        let holder = others.max_by_key(|&address| held_by(address));
+        let Some(holder) = holder.filter(|&holder| held_by(holder) > self.limits.connections.div_ceil(4)) else {
+            return false;
+        };
+        let newest =
+            table.iter().filter(|other| is_there(other) && other.address() == holder).max_by_key(|other| other.since());
+        newest.is_some_and(|newest| self.end(newest))
+    }
+
+    /// Lets no more than a few clients leave their answers unread: each holds a picture.
+    fn end_blocked(&self) {
+        let now = Instant::now();
+        let table = self.table.borrow();
+        let blocked = table.iter().filter(|other| !other.is_aborted()).filter_map(|other| match other.standing(now) {
+            Standing::Blocked(since) if now.saturating_duration_since(since) >= BLOCKED_FOR => Some((since, other)),
+            _ => None,
+        });
+        if blocked.clone().count() > BLOCKED_MAX
+            && let Some((_, oldest)) = blocked.min_by_key(|(since, _)| *since)
+        {
+            self.end(oldest);
+        }
+    }
+
+    fn end(&self, victim: &Connection) -> bool {
         log::debug!("the connection from {} is closed to make room", victim.address());
         self.evicted.inc();
         victim.abort();
@@ -156,9 +198,14 @@ pub struct Place {
 }
 
 impl Place {
-    /// True if a request may go through now. Else whoever polls with `cx` is woken when it may.
-    pub fn may_ask(&self, cx: &Context<'_>) -> bool {
-        !(self.connections.is_watched)() || self.connections.turnstile.pass(cx)
+    /// True if a request may go through now. Else the connection is woken when it may.
+    pub fn may_ask(&self) -> bool {
+        self.connections.may_pass(&self.connection)
+    }
+
+    /// The client does not take its answer.
+    pub fn is_blocked(&self) {
+        self.connections.end_blocked();
     }
 }
 
@@ -179,18 +226,14 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tokio::time::Instant;
-
     use super::*;
 
     #[test]
     fn limits_fit_the_descriptors() {
-        assert_eq!(Limits::new(200, 4096), Limits { connections: 264, of_one_address: 66, viewers: 200 });
+        assert_eq!(Limits::new(200, 4096), Limits { connections: 264, of_one_address: 32, viewers: 200 });
         assert_eq!(Limits::new(1000, 4096).connections, 1064);
         // Not even `ulimit -n 256` is reached.
-        assert_eq!(Limits::new(200, 256), Limits { connections: 184, of_one_address: 46, viewers: 120 });
+        assert_eq!(Limits::new(200, 256), Limits { connections: 184, of_one_address: 32, viewers: 120 });
         let few = Limits::new(200, 10);
         assert!(few.viewers >= 1 && few.connections > few.viewers, "{few:?}");
     }

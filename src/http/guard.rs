@@ -37,7 +37,7 @@ const READ_STEP: usize = 2048;
 /// So long, and for so many bytes, a client that was refused is still listened to: closing with unread bytes would reset the
 /// connection, and the client might lose the answer.
 const LINGER: Duration = Duration::from_secs(1);
-const LINGER_MAX: usize = 256 * 1024;
+const LINGER_MAX: usize = 64 * 1024;
 /// Stands for a head that is refused.
 const REFUSED_HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n";
 
@@ -92,7 +92,7 @@ impl Guard {
     }
 
     /// Says how much of what was received may go through now.
-    fn grant(&mut self, cx: &Context<'_>) {
+    fn grant(&mut self) {
         let connection = &self.connection;
         if self.granted > 0 {
             return;
@@ -100,7 +100,7 @@ impl Guard {
         match connection.phase.get() {
             // The client is to take the answer to its last request first.
             Phase::Idle | Phase::Head if connection.blocked.get() => {}
-            Phase::Idle | Phase::Head => self.grant_head(cx),
+            Phase::Idle | Phase::Head => self.grant_head(),
             Phase::Answering => {
                 let mut body = connection.body.get();
                 self.granted = body.take(&self.received);
@@ -110,7 +110,7 @@ impl Guard {
         }
     }
 
-    fn grant_head(&mut self, cx: &Context<'_>) {
+    fn grant_head(&mut self) {
         if self.connection.phase.get() == Phase::Idle {
             // Line ends ahead of a request are passed over (RFC 9112, 2.2).
             let start = self.received.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
@@ -127,7 +127,7 @@ impl Guard {
             }
         }
         match self.scanner.end(&self.received) {
-            Some(end) if self.place.may_ask(cx) => self.hand_over(end),
+            Some(end) if self.place.may_ask() => self.hand_over(end),
             None if self.received.len() >= HEAD_MAX => self.refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             _ => {}
         }
@@ -174,7 +174,10 @@ impl Guard {
     /// Nothing more is to be let through: the client has closed its sending side, or it has had its answer too early.
     fn is_over(&self) -> bool {
         let may_go_through_later = match self.connection.phase.get() {
-            Phase::Idle | Phase::Head => self.connection.blocked.get(),
+            Phase::Idle => self.connection.blocked.get(),
+            Phase::Head => self.connection.blocked.get() || self.scanner.is_over(),
+            // Its body, if there is one, may have come with it.
+            Phase::Answering if self.connection.body.get() == Body::Unknown => return false,
             Phase::Answering => self.connection.body.get().is_complete(),
             // Nothing more is read.
             Phase::Ending => return true,
@@ -189,8 +192,15 @@ impl AsyncRead for Guard {
         if this.connection.aborted.get() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        this.receive(cx)?;
-        this.grant(cx);
+        loop {
+            this.receive(cx)?;
+            let was_full = this.received.len() == HEAD_MAX;
+            this.grant();
+            // Line ends that were passed over have made room, and nobody would tell when more comes.
+            if !was_full || this.received.len() == HEAD_MAX || this.granted > 0 {
+                break;
+            }
+        }
         if this.granted == 0 && this.is_late(cx) {
             match this.connection.phase.get() {
                 Phase::Head => this.refuse(StatusCode::REQUEST_TIMEOUT),
@@ -226,7 +236,9 @@ impl AsyncWrite for Guard {
         let connection = &self.connection;
         loop {
             if connection.socket.poll_write_ready(cx)?.is_pending() {
-                connection.blocked.set(true);
+                if !connection.blocked.replace(true) {
+                    self.place.is_blocked();
+                }
                 return Poll::Pending;
             }
             match connection.socket.try_write(bytes) {
@@ -264,7 +276,7 @@ impl AsyncWrite for Guard {
             this.timer = Some(Box::pin(sleep_until(Instant::now() + LINGER)));
         }
         let (Some(left), Some(timer)) = (&mut this.lingers, &mut this.timer) else { return Poll::Ready(Ok(())) };
-        while *left > 0 && !this.ended && connection.read_some(cx, &mut this.received, READ_STEP, &mut this.ended)? {
+        while *left > 0 && !this.ended && connection.read_some(cx, &mut this.received, HEAD_MAX, &mut this.ended)? {
             *left = left.saturating_sub(this.received.len());
             this.received.clear();
         }

@@ -1,17 +1,18 @@
 //! The server: connections, each behind its guard, to one worker with the routes.
 
-use std::net::TcpListener;
+use std::cell::{Cell, RefCell};
+use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use actix_http::{HttpService, KeepAlive};
 use actix_server::Server;
-use actix_service::{ServiceFactoryExt as _, fn_service, map_config};
+use actix_service::{ServiceFactoryExt as _, fn_factory, map_config};
 use actix_web::body::{BodySize, MessageBody};
-use actix_web::dev::{AppConfig, Service as _, ServiceRequest};
+use actix_web::dev::{AppConfig, Service, ServiceRequest};
 use actix_web::error::DispatchError;
 use actix_web::http::{ConnectionType, Method, StatusCode, header};
 use actix_web::middleware::NormalizePath;
@@ -25,6 +26,7 @@ use super::connections::{Connections, IN_PASSING, Limits};
 use super::framing::ChunkScanner;
 use super::guard::{Guard, HEAD_MAX, HEAD_TIMEOUT};
 use super::stream::Broadcaster;
+use super::turnstile::{Queues, Turn};
 use super::{Context, Pulse, TEXT, access, body, not_found, routes};
 
 /// Bytes the kernel may hold of an answer that were not sent yet. Small, as each of them makes a slow viewer's picture older,
@@ -80,7 +82,7 @@ pub fn server(context: Arc<Context>, listener: TcpListener, limits: Limits, puls
                         // body now is not read.
                         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
                     }
-                    Ok(response.map_body(|_, body| AnswerBody { body, answering }))
+                    Ok(response.map_body(|_, body| AnswerBody { body, rest: Bytes::new(), answering }))
                 }
             })
             .app_data(data.clone())
@@ -98,7 +100,11 @@ pub fn server(context: Arc<Context>, listener: TcpListener, limits: Limits, puls
                 extensions.insert(Rc::clone(guard.connection()));
             })
             .h1(map_config(app, |()| AppConfig::default()));
-        fn_service(move |stream| std::future::ready(accept(stream, &connections, patience))).and_then(http)
+        fn_factory(move || {
+            let acceptor = Acceptor::new(Rc::clone(&connections), patience);
+            std::future::ready(Ok::<_, ()>(acceptor))
+        })
+        .and_then(http)
     };
     let server = Server::build()
         .workers(1)
@@ -109,11 +115,63 @@ pub fn server(context: Arc<Context>, listener: TcpListener, limits: Limits, puls
     Ok(server.run())
 }
 
+/// Gives each new connection its guard and its place.
+struct Acceptor {
+    connections: Rc<Connections>,
+    patience: Duration,
+    queuing: Rc<Queuing>,
+    /// One may be taken: asked twice, the answer is the same.
+    is_open: Cell<bool>,
+}
+
+/// The acceptor's place in the queue of those who want the worker's time.
+#[derive(Default)]
+struct Queuing {
+    turn: Cell<Turn>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Queues for Queuing {
+    fn turn(&self) -> &Cell<Turn> {
+        &self.turn
+    }
+
+    fn call(&self) -> bool {
+        self.waker.take().inspect(Waker::wake_by_ref).is_some()
+    }
+}
+
+impl Acceptor {
+    fn new(connections: Rc<Connections>, patience: Duration) -> Self {
+        Self { connections, patience, queuing: Rc::default(), is_open: Cell::new(false) }
+    }
+}
+
+impl Service<TcpStream> for Acceptor {
+    type Response = (Guard, Option<SocketAddr>);
+    type Error = DispatchError;
+    type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&self, cx: &mut TaskContext<'_>) -> Poll<Result<(), Self::Error>> {
+        if self.is_open.get() || self.connections.may_pass(&self.queuing) {
+            self.is_open.set(true);
+            return Poll::Ready(Ok(()));
+        }
+        *self.queuing.waker.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn call(&self, stream: TcpStream) -> Self::Future {
+        self.is_open.set(false);
+        std::future::ready(accept(stream, &self.connections, self.patience))
+    }
+}
+
 fn accept(
     stream: TcpStream,
     connections: &Rc<Connections>,
     patience: Duration,
-) -> Result<(Guard, Option<std::net::SocketAddr>), DispatchError> {
+) -> Result<(Guard, Option<SocketAddr>), DispatchError> {
     let peer = stream.peer_addr()?;
     // Only a socket that is gone already refuses, and that shows soon enough.
     let _ = stream.set_nodelay(true);
@@ -172,9 +230,13 @@ fn refuse(request: &ServiceRequest) -> Option<HttpResponse> {
 
 pin_project_lite::pin_project! {
     /// An answer's body. As long as there is one, the connection's next request waits.
+    ///
+    /// It comes in slices: actix-http copies each into memory of its own until the kernel has taken it, and a client that reads
+    /// nothing is not to cost a whole picture there.
     struct AnswerBody<B> {
         #[pin]
         body: B,
+        rest: Bytes,
         answering: Option<Answering>,
     }
 }
@@ -187,6 +249,13 @@ impl<B: MessageBody> MessageBody for AnswerBody<B> {
     }
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        self.project().body.poll_next(cx)
+        let this = self.project();
+        if this.rest.is_empty() {
+            match std::task::ready!(this.body.poll_next(cx)) {
+                Some(Ok(bytes)) => *this.rest = bytes,
+                other => return Poll::Ready(other),
+            }
+        }
+        Poll::Ready(Some(Ok(this.rest.split_to(this.rest.len().min(NOTSENT_LOWAT as usize)))))
     }
 }

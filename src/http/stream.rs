@@ -147,14 +147,14 @@ impl Viewers {
         is_exempt: impl Fn(IpAddr) -> bool,
     ) -> Option<&'a ViewerStats> {
         let held_by = |address| list.iter().filter(|other| other.has_place() && other.address() == address).count();
+        let is_exempt = |address: Option<IpAddr>| address.is_some_and(&is_exempt);
         let quarter = self.max.div_ceil(4);
-        let newest_first = list.iter().rev().filter(|viewer| viewer.has_place());
-        // The last of equals: the newest address.
-        let holder = newest_first.max_by_key(|viewer| held_by(viewer.address()))?.address();
-        let has_too_many = held_by(holder) > quarter && holder != address && !holder.is_some_and(&is_exempt);
-        if !has_too_many || (held_by(address) >= quarter && !address.is_some_and(&is_exempt)) {
+        if held_by(address) >= quarter && !is_exempt(address) {
             return None;
         }
+        let others = list.iter().filter(|viewer| viewer.has_place()).map(|viewer| viewer.address());
+        let others = others.filter(|&other| other != address && !is_exempt(other));
+        let holder = others.max_by_key(|&other| held_by(other)).filter(|&holder| held_by(holder) > quarter)?;
         list.iter().rev().find(|viewer| viewer.has_place() && viewer.address() == holder).map(|viewer| &**viewer)
     }
 }
@@ -222,7 +222,6 @@ impl Broadcaster {
         admission: Admission,
         options: StreamOptions,
     ) -> StreamBody {
-        connection.becomes_viewer();
         let opening = if options.advance_headers { multipart::OPENING_WITH_HEADERS } else { multipart::OPENING };
         let viewer = Rc::new(Viewer {
             connection: Rc::clone(connection),
@@ -247,6 +246,7 @@ impl Broadcaster {
     }
 
     fn attach(self: &Rc<Self>, viewer: &Rc<Viewer>) {
+        viewer.connection.becomes_viewer();
         let mut sent = Sent::default();
         viewer.flush(&mut sent);
         self.count(&sent);
@@ -743,7 +743,11 @@ mod tests {
         drop((others, more));
         assert_eq!(viewers.list().len(), 0);
         // Behind an exempt address are many people.
-        let _many: Vec<_> = (0..8).map(|_| admit(9).unwrap()).collect();
+        let mut many: Vec<_> = (0..8).map(|_| admit(9).unwrap()).collect();
         assert!(admit(1).is_none());
+        // That it holds the most protects nobody else.
+        many.truncate(5);
+        let _greedy: Vec<_> = (0..3).map(|_| admit(1).unwrap()).collect();
+        assert!(admit(2).is_some());
     }
 }

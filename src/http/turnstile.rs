@@ -1,33 +1,60 @@
-//! One request at a time for the whole worker while somebody watches, and between two of them whatever else is ready: above
+//! One request or new connection at a time for the whole worker while somebody watches, and between two of them whatever else is ready: above
 //! all the newest frame. So requests without end, on however many connections, make frames late by one request, not by all
 //! that wait.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::rc::{Rc, Weak};
 
 use tokio::sync::Notify;
 
-/// Where requests of all connections queue.
-#[derive(Debug, Default)]
+/// Where somebody is who wants to pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Turn {
+    /// Not in the queue.
+    #[default]
+    Away,
+    /// In it.
+    Waits,
+    /// It may pass, whoever else wants to.
+    Called,
+}
+
+/// Who may queue at a [`Turnstile`].
+pub trait Queues {
+    /// Kept for the turnstile.
+    fn turn(&self) -> &Cell<Turn>;
+    /// It may ask again now. False if it has gone.
+    fn call(&self) -> bool;
+}
+
+/// Where requests of all connections queue, and new connections.
 pub struct Turnstile {
     /// A request has gone through in this round.
     is_shut: Cell<bool>,
-    waiting: RefCell<VecDeque<Waker>>,
+    /// Connections that have gone meanwhile cost no memory to speak of.
+    waiting: RefCell<VecDeque<Weak<dyn Queues>>>,
     shut: Notify,
 }
 
+impl Default for Turnstile {
+    fn default() -> Self {
+        Self { is_shut: Cell::new(false), waiting: RefCell::default(), shut: Notify::new() }
+    }
+}
+
 impl Turnstile {
-    /// True if a request may go through now. Else whoever polls with `cx` is woken when it is its turn to ask again.
-    pub fn pass(&self, cx: &Context<'_>) -> bool {
-        if self.is_shut.replace(true) {
-            let mut waiting = self.waiting.borrow_mut();
-            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                waiting.push_back(cx.waker().clone());
+    /// True if this one may go through now. Else it is called when it is its turn.
+    pub fn pass(&self, queuing: &Rc<impl Queues + 'static>) -> bool {
+        let turn = queuing.turn();
+        if turn.get() != Turn::Called && self.is_shut.replace(true) {
+            if turn.replace(Turn::Waits) == Turn::Away {
+                let queuing = Rc::downgrade(queuing);
+                self.waiting.borrow_mut().push_back(queuing);
             }
             return false;
         }
+        turn.set(Turn::Away);
         self.shut.notify_one();
         true
     }
@@ -39,20 +66,47 @@ impl Turnstile {
             loop {
                 // Comes back when everything that was ready has had its turn, and sockets were looked at.
                 tokio::task::yield_now().await;
-                self.is_shut.set(false);
-                let Some(next) = self.waiting.borrow_mut().pop_front() else { break };
-                next.wake();
+                if !self.call_next() {
+                    self.is_shut.set(false);
+                    break;
+                }
             }
         }
+    }
+
+    /// Calls the next one that is still there.
+    fn call_next(&self) -> bool {
+        while let Some(next) = { self.waiting.borrow_mut().pop_front() } {
+            let Some(next) = next.upgrade() else { continue };
+            next.turn().set(Turn::Called);
+            if next.call() {
+                return true;
+            }
+        }
+        false
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::task::Poll;
+    use std::task::{Poll, Waker};
 
     use super::*;
+
+    /// Gone without a waker.
+    #[derive(Default)]
+    struct Request(RefCell<Option<Waker>>, Cell<Turn>);
+
+    impl Queues for Request {
+        fn turn(&self) -> &Cell<Turn> {
+            &self.1
+        }
+
+        fn call(&self) -> bool {
+            self.0.take().inspect(Waker::wake_by_ref).is_some()
+        }
+    }
 
     #[test]
     fn others_have_their_turn_between_two_requests() {
@@ -65,8 +119,22 @@ mod tests {
                 .map(|number| {
                     let (turnstile, noted) = (Rc::clone(&turnstile), Rc::clone(&noted));
                     actix_rt::spawn(async move {
-                        poll_fn(|cx| if turnstile.pass(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
-                        noted.borrow_mut().push(Some(number));
+                        let request = Rc::<Request>::default();
+                        poll_fn(|cx| {
+                            if turnstile.pass(&request) {
+                                return Poll::Ready(());
+                            }
+                            // Some go before it is their turn.
+                            if number % 4 == 3 {
+                                return Poll::Ready(());
+                            }
+                            *request.0.borrow_mut() = Some(cx.waker().clone());
+                            Poll::Pending
+                        })
+                        .await;
+                        if number % 4 != 3 {
+                            noted.borrow_mut().push(Some(number));
+                        }
                     })
                 })
                 .collect();
@@ -85,7 +153,7 @@ mod tests {
         });
         let passed = passed.borrow();
         let requests: Vec<i32> = passed.iter().copied().flatten().collect();
-        assert_eq!(requests, (0..40).collect::<Vec<_>>(), "in order");
+        assert_eq!(requests, (0..40).filter(|number| number % 4 != 3).collect::<Vec<_>>(), "in order");
         assert!(passed.windows(2).all(|two| two[0].is_none() || two[1].is_none()), "{passed:?}");
     }
 }

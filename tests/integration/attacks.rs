@@ -4,7 +4,7 @@ use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Daemon, Start, send_request, slowness};
+use crate::support::{Answer, Daemon, PATIENCE, Start, send_request, slowness};
 
 /// As the daemon's debugging build has it: code that ships is smaller, and the bound on what ships is 20 MB.
 const MEMORY_MAX: u64 = 20_000_000;
@@ -278,4 +278,84 @@ fn requests_behind_a_stream_change_nothing() {
     let frames = stream.collect(30).join().unwrap();
     assert!(frames.is_sorted());
     assert!(peak_memory(&daemon) < MEMORY_MAX);
+}
+
+#[test]
+fn clients_that_close_their_sending_side_get_all_their_answers() {
+    let daemon = Start::test_pattern().spawn();
+    let body = "{\"quality\": 50}";
+    let patch = |framing: &str, body: &str| {
+        format!(
+            "PATCH /api/v1/settings HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n{framing}\r\n\r\n{body}"
+        )
+    };
+    let get = "GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n";
+    let requests = [
+        (get.to_owned(), 1),
+        (get.repeat(3), 3),
+        (patch(&format!("Content-Length: {}", body.len()), body), 1),
+        (patch("Transfer-Encoding: chunked", &format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len())), 1),
+        (patch(&format!("Content-Length: {}", body.len()), body) + get, 2),
+    ];
+    // Alone, and while a viewer has requests wait for each other.
+    let mut busy = None;
+    for _ in 0..2 {
+        for (request, answers) in &requests {
+            for _ in 0..10 {
+                let mut connection = daemon.connect();
+                connection.write_all(request.as_bytes()).unwrap();
+                connection.shutdown(std::net::Shutdown::Write).unwrap();
+                let text = rest(&mut connection);
+                assert_eq!(text.matches("HTTP/1.1 200 OK").count(), *answers, "{request}: {text}");
+            }
+        }
+        busy.get_or_insert_with(|| {
+            let mut stream = daemon.stream("/stream");
+            stream.part();
+            let mut pipelining = daemon.connect();
+            pipelining.set_write_timeout(Some(PATIENCE)).unwrap();
+            let mut reader = pipelining.try_clone().unwrap();
+            std::thread::spawn(move || while pipelining.write_all(get.repeat(100).as_bytes()).is_ok() {});
+            std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+            std::thread::spawn(move || while stream.try_part().is_some() {})
+        });
+    }
+}
+
+#[test]
+fn line_ends_ahead_of_a_request_are_passed_over() {
+    let daemon = Start::test_pattern().spawn();
+    for length in [2, 16_000, 16_384, 40_000] {
+        let mut connection = daemon.connect();
+        let began = Instant::now();
+        connection.write_all("\r\n".repeat(length / 2).as_bytes()).unwrap();
+        send_request(&mut connection, "GET", "/healthz", "Connection: close\r\n");
+        assert!(rest(&mut connection).starts_with("HTTP/1.1 200 "), "{length}");
+        // Not only when the time for the head is over.
+        assert!(began.elapsed() < Duration::from_secs(9), "{length}: {:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn answers_that_nobody_reads_cost_little_memory() {
+    let daemon = Start::test_pattern().set("camera.resolution=1280x720").set("encoder.quality=95").spawn();
+    let size = daemon.get("/snapshot").body.len();
+    assert!(size > 40_000, "{size}");
+    let before = peak_memory(&daemon);
+    let unread: Vec<_> = (0..200)
+        .map(|_| {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            socket.set_recv_buffer_size(2048).unwrap();
+            socket.connect(&daemon.address.into()).unwrap();
+            let mut connection: TcpStream = socket.into();
+            send_request(&mut connection, "GET", "/snapshot", "");
+            connection
+        })
+        .collect();
+    daemon.wait_for("all have been asked", |status| status["frames"]["sent"].is_u64());
+    assert_eq!(daemon.get("/snapshot").status, 200);
+    // A slice of the picture for each, not all of it: and a few of the pictures themselves.
+    let grown = peak_memory(&daemon) - before;
+    assert!(grown < 200 * 32_000 + 20 * size as u64, "{grown} bytes for {size} bytes each");
+    drop(unread);
 }
