@@ -396,7 +396,8 @@ impl<'a> Capture<'a> {
 
     fn extras(&self, camera: &dyn Camera, orientation: Orientation) -> encoder::Extras {
         let reencode = !self.overlay_config.text.is_empty() && self.overlay_config.reencode.get();
-        encoder::Extras { orientation, reencode, bound: camera.bound(), endless: self.endless.clone() }
+        let endless = self.endless.of_period(camera.info().frame_rate.period());
+        encoder::Extras { orientation, reencode, bound: camera.bound(), endless }
     }
 
     fn load(&self, choice: &Choice) -> Option<Load> {

@@ -13,19 +13,50 @@ const SEARCHED_FIRST: u32 = 4;
 const SEARCHED: u32 = 256;
 /// Pictures searched after one was found that ends before its frame does.
 const SEARCHED_ON: u32 = 300;
-/// A camera whose pictures all lack their end for this long never sends it.
+/// A camera whose pictures all lack their end for this long, and so many in a row at least, never sends it.
 const ENDLESS_AFTER: Duration = Duration::from_secs(2);
+const ENDLESS_COUNT: u32 = 3;
+/// A pause of more than this, and more than so many periods, may have hidden whole pictures: nobody watched, or the camera
+/// was away. (One that is opened anew because all its pictures are cut is so within less.)
+const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE_PERIODS: u32 = 3;
 
-/// Since when pictures lack their end of image, all of them. Kept over reopenings of a camera.
+/// How long pictures have lacked their end of image, all of them. Kept over reopenings of a camera.
 #[derive(Clone, Debug, Default)]
-pub struct Endless(Rc<Cell<Option<Instant>>>);
+pub struct Endless {
+    cut: Rc<Cell<Option<Cut>>>,
+    period: Duration,
+}
+
+/// Pictures in a row without their end.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    first: Instant,
+    last: Instant,
+    count: u32,
+    /// Enough of them: until a whole one comes.
+    has_lasted: bool,
+}
 
 impl Endless {
+    /// The same, for a camera that delivers one picture in so long.
+    #[must_use]
+    pub fn of_period(&self, period: Duration) -> Self {
+        Self { cut: Rc::clone(&self.cut), period }
+    }
+
     /// Notes one more. True if it has lasted.
     fn note(&self, now: Instant) -> bool {
-        let since = self.0.get().unwrap_or(now);
-        self.0.set(Some(since));
-        now.duration_since(since) >= ENDLESS_AFTER
+        let pause = PAUSE.max(self.period.saturating_mul(PAUSE_PERIODS));
+        let mut cut = self
+            .cut
+            .get()
+            .filter(|cut| cut.has_lasted || now.duration_since(cut.last) <= pause)
+            .unwrap_or(Cut { first: now, last: now, count: 0, has_lasted: false });
+        (cut.last, cut.count) = (now, cut.count.saturating_add(1));
+        cut.has_lasted |= cut.count >= ENDLESS_COUNT && now.duration_since(cut.first) >= ENDLESS_AFTER;
+        self.cut.set(Some(cut));
+        cut.has_lasted
     }
 }
 
@@ -80,7 +111,7 @@ impl Intake {
         self.bound.check(info.size)?;
         let (end, is_endless) = match self.end(data, &info) {
             Ok(end) => {
-                self.endless.0.set(None);
+                self.endless.cut.set(None);
                 (end, false)
             }
             Err(JpegError::NoEnd { length }) if self.endless.note(Instant::now()) => {

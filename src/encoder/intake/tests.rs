@@ -92,12 +92,13 @@ fn a_missing_end_is_appended_once_it_is_always_missing() {
     let jpeg = real();
     let cut = &jpeg[..jpeg.len() - 2];
     let mut endless = intake();
-    let long_ago = Instant::now().checked_sub(ENDLESS_AFTER).unwrap();
     for _ in 0..10 {
         assert!(matches!(taken(&mut endless, cut), Err(EncodeError::Jpeg(JpegError::NoEnd { .. }))));
     }
     // Two seconds later.
-    endless.endless.0.set(Some(long_ago));
+    let cut_so_far = endless.endless.cut.get().unwrap();
+    let first = cut_so_far.first.checked_sub(ENDLESS_AFTER).unwrap();
+    endless.endless.cut.set(Some(Cut { first, ..cut_so_far }));
     // The camera was opened again meanwhile.
     let mut endless = Intake::new(Bound::of(AGREED), endless.endless.clone());
     assert!(taken(&mut endless, cut).unwrap() == jpeg);
@@ -108,4 +109,30 @@ fn a_missing_end_is_appended_once_it_is_always_missing() {
     // One whole picture shows that the others were cut.
     assert!(taken(&mut endless, &jpeg).unwrap() == jpeg);
     assert!(taken(&mut endless, cut).is_err());
+}
+
+#[test]
+fn some_cut_pictures_far_apart_do_not_make_a_camera_endless() {
+    // The answers to cut pictures that come so many milliseconds after the one before each.
+    let noted = |period: u64, pauses: &[u64]| -> Vec<bool> {
+        let endless = Endless::default();
+        let mut now = Instant::now();
+        let note = |pause: &u64| {
+            now += Duration::from_millis(*pause);
+            // The camera may have been opened again.
+            endless.of_period(Duration::from_millis(period)).note(now)
+        };
+        pauses.iter().map(note).collect()
+    };
+    assert_eq!(noted(33, &[0, 2000, 33]), [false, false, true], "two are too few");
+    assert_eq!(noted(33, &[0, 3_600_000, 33, 33, 1910, 33]), [false, false, false, false, false, true], "idle between");
+    assert_eq!(noted(33, &[0, 6000, 6000, 6000, 6000]), [false; 5], "nobody knows what was between");
+    assert_eq!(noted(33, &[0, 33, 33, 1900, 33]), [false, false, false, false, false]);
+    assert_eq!(noted(33, &[0, 33, 33, 1900, 33, 1]), [false, false, false, false, false, true]);
+    // A slow camera, and one that is opened again after a stall.
+    assert_eq!(noted(20_000, &[0, 20_000, 20_000]), [false, false, true]);
+    assert_eq!(noted(20_000, &[0, 20_000, 45_000]), [false, false, true]);
+    assert_eq!(noted(20_000, &[0, 20_000, 65_000]), [false, false, false]);
+    // What is known of a camera stays known while nobody watches.
+    assert_eq!(noted(33, &[0, 2000, 33, 3_600_000]), [false, false, true, true]);
 }
