@@ -121,9 +121,13 @@ impl Supervisor {
                     log::error!("a call to the camera has not returned: the watchdog is going to end the program");
                     notify(&[NotifyState::Errno(CAMERA_HANGS)]);
                 }
-                Seen::CameraBack => {
+                Seen::CameraBack { server_answers } => {
                     log::warn!("the call to the camera has returned after all");
                     notify(&[NotifyState::Errno(0)]);
+                    // The watchdog may bite before the next look.
+                    if server_answers {
+                        notify(&[NotifyState::Watchdog]);
+                    }
                 }
                 Seen::ServerStuck => {
                     log::error!("the HTTP server does not answer: the program ends, to be started again");
@@ -183,8 +187,11 @@ enum Seen {
     Nothing,
     /// The capture loop has not for so long that the watchdog will bite; told once.
     CameraHangs,
-    /// It does again.
-    CameraBack,
+    /// It does again; with a server that answers that is progress, too.
+    CameraBack {
+        /// The server came round as well.
+        server_answers: bool,
+    },
     /// The server has not for so long, and no camera is to blame.
     ServerStuck,
 }
@@ -220,7 +227,7 @@ impl Progress {
         let hangs = self.capture_missed >= (looks / 2).max(2);
         if hangs != self.camera_hangs && (hangs || self.capture_missed == 0) {
             self.camera_hangs = hangs;
-            return if hangs { Seen::CameraHangs } else { Seen::CameraBack };
+            return if hangs { Seen::CameraHangs } else { Seen::CameraBack { server_answers: answered } };
         }
         match (self.capture_missed, self.server_missed) {
             (0, 0) => Seen::Progress,
@@ -254,8 +261,12 @@ mod tests {
         );
         assert_eq!(
             seen("cs s s s s s s cs cs s cs")[5..],
-            [CameraHangs, Nothing, CameraBack, Progress, Nothing, Progress]
+            [CameraHangs, Nothing, CameraBack { server_answers: true }, Progress, Nothing, Progress]
         );
+        // Back at the last look before the watchdog bites: the next would be too late. A server that does not answer is none
+        // the better for it.
+        assert_eq!(seen("cs s s s s s s s s cs")[9], CameraBack { server_answers: true });
+        assert_eq!(seen("cs s s s s s s s s c cs")[9..], [CameraBack { server_answers: false }, Progress]);
         // A server that stands still as well does not end it before its time.
         assert_eq!(seen("cs - - - - - - - - - -").iter().filter(|seen| **seen != Nothing).count(), 2);
     }
