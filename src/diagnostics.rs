@@ -204,20 +204,21 @@ const THROTTLING: [&str; 4] = ["under-voltage", "frequency capped", "throttled",
 pub struct Reader {
     sources: Sources,
     busy: Arc<Mutex<()>>,
-    journal: Mutex<Journal>,
+    journal: Arc<Mutex<Journal>>,
 }
 
-/// What the reader of the journal said when it was last started.
+/// What the reader of the journal said last.
 #[derive(Debug, Default)]
 struct Journal {
-    started: Option<Instant>,
+    /// When it ended, or was given up.
+    read: Option<Instant>,
     lines: Option<Arc<[MachineLine]>>,
 }
 
 impl Reader {
     /// One that asks there.
     pub fn new(sources: Sources) -> Self {
-        Self { sources, busy: Arc::default(), journal: Mutex::default() }
+        Self { sources, busy: Arc::default(), journal: Arc::default() }
     }
 
     /// The report; `None` where a driver keeps it waiting.
@@ -238,28 +239,31 @@ impl Reader {
     }
 
     /// The last lines of the machine's journal but this program's, oldest first; `None` where there is none for the network,
-    /// or it cannot be read. Whoever asks within [`JOURNAL_PERIOD`] of another is told the same.
+    /// or it cannot be read. Whoever asks meanwhile, or within [`JOURNAL_PERIOD`] of another, is told the same; where it takes
+    /// too long, what was read before.
     pub async fn journal(&self) -> Option<Arc<[MachineLine]>> {
-        let journalctl = self.sources.journalctl.as_deref()?;
-        let reading = async {
-            let mut journal = self.journal.lock().await;
-            if journal.started.is_some_and(|started| started.elapsed() < JOURNAL_PERIOD) {
-                return journal.lines.clone();
-            }
-            // Before the wait, which may be given up.
-            *journal = Journal { started: Some(Instant::now()), lines: None };
-            let output = Command::new(journalctl)
+        let mut reader = Command::new(self.sources.journalctl.as_deref()?);
+        let mut journal = Arc::clone(&self.journal).lock_owned().await;
+        if journal.read.is_some_and(|read| read.elapsed() < JOURNAL_PERIOD) {
+            return journal.lines.clone();
+        }
+        // Read to its end also where whoever asked goes away: others wait for it.
+        let reading = actix_rt::spawn(async move {
+            let output = reader
                 .args(["--quiet", "--no-pager", "--no-hostname", "--output=short-monotonic", "--lines=200"])
                 // It has its own at hand.
                 .arg("--exclude-identifier=pinholed")
                 .stdin(Stdio::null())
                 .kill_on_drop(true)
                 .output();
-            let output = output.await.ok().filter(|output| output.status.success());
-            journal.lines = output.map(|output| journal_lines(&String::from_utf8_lossy(&output.stdout)).into());
+            if let Ok(output) = actix_rt::time::timeout(PATIENCE, output).await {
+                let output = output.ok().filter(|output| output.status.success());
+                journal.lines = output.map(|output| journal_lines(&String::from_utf8_lossy(&output.stdout)).into());
+            }
+            journal.read = Some(Instant::now());
             journal.lines.clone()
-        };
-        actix_rt::time::timeout(PATIENCE, reading).await.ok().flatten()
+        });
+        reading.await.ok().flatten()
     }
 }
 

@@ -211,6 +211,43 @@ fn the_journal_is_read_once_for_all_who_ask_at_a_time() {
     });
 }
 
+#[test]
+fn a_journal_that_somebody_gave_up_or_that_is_slow_leaves_nobody_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("journalctl");
+    let (runs, slow) = (folder.path().join("runs"), folder.path().join("slow"));
+    write_program(
+        &program,
+        &format!(
+            "echo >>'{}'; [ ! -e '{}' ] || exec sleep 60; sleep 0.2; echo '[ 1.0] kernel: here'",
+            runs.display(),
+            slow.display()
+        ),
+    );
+    let reader = Reader::new(Sources { journalctl: Some(program), ..sources(folder.path()) });
+    actix_rt::System::new().block_on(async {
+        // It has begun when it is given up.
+        let asked = futures::future::select(
+            Box::pin(reader.journal()),
+            Box::pin(async {
+                while !runs.exists() {
+                    actix_rt::time::sleep(Duration::from_millis(1)).await;
+                }
+            }),
+        );
+        drop(asked.await);
+        let lines = reader.journal().await;
+        assert_eq!(lines.as_ref().map(|lines| lines.len()), Some(1));
+        std::fs::write(&slow, "").unwrap();
+        actix_rt::time::sleep(JOURNAL_PERIOD).await;
+        let begin = Instant::now();
+        let all = futures::future::join_all((0..20).map(|_| reader.journal())).await;
+        assert!(all.iter().all(|now| *now == lines), "{all:?}");
+        assert!(begin.elapsed() < 3 * PATIENCE, "they wait for one, not for each other");
+        assert_eq!(std::fs::read_to_string(&runs).unwrap().len(), 2);
+    });
+}
+
 fn write_program(path: &Path, script: &str) {
     std::fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
