@@ -98,14 +98,20 @@ pub enum JpegError {
 
 /// Walks along the headers, up to the picture data.
 pub fn headers(data: &[u8]) -> Result<JpegInfo, JpegError> {
+    walk(data, &mut 0)
+}
+
+/// `at` tells how far it came.
+fn walk(data: &[u8], at: &mut usize) -> Result<JpegInfo, JpegError> {
     if !data.starts_with(&[0xff, SOI]) {
         return Err(JpegError::NoStart);
     }
-    let (mut start, mut at) = (0, 2);
+    *at = 2;
+    let mut start = 0;
     let mut size = None;
     let mut has_tables = false;
     loop {
-        let Segment { marker, marker_at, content, next } = segment(data, at)?;
+        let Segment { marker, marker_at, content, next } = segment(data, *at)?;
         match marker {
             // Whatever was before it is another picture's, or nothing.
             SOI => (start, size, has_tables) = (marker_at, None, false),
@@ -126,7 +132,7 @@ pub fn headers(data: &[u8]) -> Result<JpegInfo, JpegError> {
             EOI => return Err(JpegError::NoSize),
             _ => {}
         }
-        at = next;
+        *at = next;
     }
 }
 
@@ -178,7 +184,17 @@ pub fn inspect(data: &[u8]) -> Result<JpegInfo, JpegError> {
 
 /// The length of the JPEG that `data` starts with: for files of JPEGs one after the other.
 pub fn length(data: &[u8]) -> Result<usize, JpegError> {
-    headers(data)?.first_end(data)
+    length_walked(data, &mut 0)
+}
+
+/// As [`length`]; `walked` grows by the bytes of headers that led to no picture.
+pub fn length_walked(data: &[u8], walked: &mut u64) -> Result<usize, JpegError> {
+    let mut at = 0;
+    let info = walk(data, &mut at).inspect_err(|error| {
+        // It may have looked for a marker up to the end.
+        *walked += if matches!(error, JpegError::Truncated { .. }) { data.len() } else { at } as u64;
+    })?;
+    info.first_end(data)
 }
 
 /// `data` without the zeros at its end: megabytes of them, with cameras that fill their buffers.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::pace::Pace;
 use super::rate::Rate;
@@ -12,9 +12,14 @@ use super::{BufferIndex, Camera, CameraError, CameraInfo};
 use crate::frame::{MonotonicTime, PixelFormat, Plane, RawFrame, Size};
 use crate::jpeg::{self, Bound, JpegError};
 
-/// Pictures that are looked at for how large the others may be, and how many are tried for that.
+/// Pictures that are looked at for how large the others may be, and how many are tried for that, as long as it does not take
+/// longer than this: what opens a camera must come back long before the watchdog bites.
 const LOOKED_AT: usize = 10;
-const TRIED: usize = 100;
+const TRIED: usize = 20;
+const LOOKING_MAX: Duration = Duration::from_secs(3);
+/// Headers without a picture are walked along for so many times the file's length in all: what is made of nothing else would
+/// take that squared.
+const WALKED_MAX: u64 = 2;
 /// Frames are kept in memory up to this size, so that replaying costs no file access; a larger folder is read frame by
 /// frame.
 const MEMORY_MAX: u64 = 64 << 20;
@@ -98,12 +103,13 @@ impl Replay {
         };
         // The first file must be there; a damaged one is not a reason to refuse the rest.
         replay.load()?;
-        replay.look();
+        replay.look(LOOKING_MAX);
         Ok(replay)
     }
 
-    /// Takes the size of the largest of the first pictures for that of all.
-    fn look(&mut self) {
+    /// Takes the size of the largest of the first pictures for that of all; begins with none after so long.
+    fn look(&mut self, most: Duration) {
+        let begin = Instant::now();
         let (mut largest, mut readable) = (NO_SIZE, 0);
         for number in 0..TRIED.min(self.frames.count()) {
             // One that cannot be read is told of when its turn comes.
@@ -113,12 +119,13 @@ impl Replay {
                     read(&paths[number], MEMORY_MAX).ok().and_then(|data| size_of(&data, largest))
                 }
             };
-            let Some(size) = size else { continue };
-            if Bound::of(size).pixels() > Bound::of(largest).pixels() {
-                largest = size;
+            if let Some(size) = size {
+                readable += 1;
+                if Bound::of(size).pixels() > Bound::of(largest).pixels() {
+                    largest = size;
+                }
             }
-            readable += 1;
-            if readable == LOOKED_AT {
+            if readable == LOOKED_AT || begin.elapsed() >= most {
                 break;
             }
         }
@@ -195,15 +202,19 @@ fn jpeg_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 fn split(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     let (mut frames, mut endless) = (Vec::new(), Vec::new());
     let mut left_out = None;
-    let mut at = 0;
+    let (mut at, mut walked) = (0, 0);
     while let Some(start) = memchr::memmem::find(&bytes[at..], b"\xff\xd8\xff") {
         at += start;
-        match jpeg::length(&bytes[at..]) {
+        match jpeg::length_walked(&bytes[at..], &mut walked) {
             Ok(length) => {
                 frames.push(bytes[at..at + length].to_vec());
                 at += length;
             }
             Err(error) => {
+                if walked > WALKED_MAX * bytes.len() as u64 {
+                    return Err("the file has headers of JPEGs again and again without their pictures: it is damaged"
+                        .to_owned());
+                }
                 left_out = left_out.or(Some((at, error)));
                 let JpegError::NoEnd { length } = error else {
                     at += 2;

@@ -540,4 +540,4 @@ fn operation(orientation: Orientation) -> tj::TJXOP {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -73,7 +73,7 @@ pub(super) fn pixels(size: Size) -> u64 {
 }
 
 /// Saturated: the sides of a driver's answer may be anything.
-fn in_blocks(size: Size) -> Size {
+pub(super) fn in_blocks(size: Size) -> Size {
     let whole = |side: u32| side.checked_next_multiple_of(BLOCK).unwrap_or(u32::MAX);
     Size { width: whole(size.width), height: whole(size.height) }
 }

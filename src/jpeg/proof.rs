@@ -2,13 +2,16 @@
 
 use turbojpeg_sys as tj;
 
-use super::bound::{PIXELS_MAX, pixels};
+use super::bound::{PIXELS_MAX, in_blocks, pixels};
 use super::{END, HUFFMAN_TABLES, JpegInfo, SCANS_MAX};
 
 /// A block of 64 pixels takes a bit at least, whatever its coding.
 const PIXELS_PER_BYTE: u64 = 8 * 64;
-/// Memory for a progressive JPEG's coefficients, in MiB; the others need none.
-const MEMORY_MAX: i32 = 16;
+/// Bytes for the coefficients of a progressive JPEG's pixel, three of 16 bits; other JPEGs need none.
+const BYTES_PER_PIXEL: u64 = 6;
+/// What is needed besides, and the most of all, in MiB: enough for 4000x3000, and for a Pi Zero with its 512.
+const MEMORY_BESIDES: u64 = 4;
+const MEMORY_MAX: u64 = 80;
 /// So many blocks at the end of the last row are looked at.
 const LAST: usize = 8;
 /// What libjpeg makes of blocks that are not there.
@@ -29,6 +32,7 @@ pub fn has_all_of_its_picture(data: &[u8], info: &JpegInfo) -> bool {
     let whole = [before, tables, after, END].concat();
     let (width, height) = (info.size.width.div_ceil(8) as usize, info.size.height.div_ceil(8) as usize);
     let mut picture = vec![MISSING; width * height];
+    let memory = (BYTES_PER_PIXEL * self::pixels(in_blocks(info.size)) / (1 << 20) + MEMORY_BESIDES).min(MEMORY_MAX);
     // SAFETY: the handle is made, used and destroyed here; `whole` has that many bytes. The size of the header that the
     // library reads is compared to ours before it decodes into `picture`, which has a byte for each pixel at an eighth of
     // that size, as TJPF_GRAY wants.
@@ -43,7 +47,7 @@ pub fn has_all_of_its_picture(data: &[u8], info: &JpegInfo) -> bool {
         let done = |result| result == 0 || tj::tj3GetErrorCode(handle) == tj::TJERR_TJERR_WARNING as i32;
         let (bytes, length) = (whole.as_ptr(), whole.len() as _);
         let is_set_up = set(tj::TJPARAM_TJPARAM_SCANLIMIT, SCANS_MAX)
-            && set(tj::TJPARAM_TJPARAM_MAXMEMORY, MEMORY_MAX)
+            && set(tj::TJPARAM_TJPARAM_MAXMEMORY, memory as i32)
             && done(tj::tj3DecompressHeader(handle, bytes, length))
             && get(tj::TJPARAM_TJPARAM_JPEGWIDTH) == info.size.width as i32
             && get(tj::TJPARAM_TJPARAM_JPEGHEIGHT) == info.size.height as i32

@@ -139,6 +139,19 @@ fn a_header_that_lies_is_found_out() {
 }
 
 #[test]
+fn a_large_progressive_picture_is_believed() {
+    use crate::encoder::turn::tests::jpeg_of;
+    use turbojpeg_sys as tj;
+    for (width, height, subsampling) in
+        [(4000, 3000, tj::TJSAMP_TJSAMP_444), (16, 3000, tj::TJSAMP_TJSAMP_411), (3001, 17, tj::TJSAMP_TJSAMP_441)]
+    {
+        let jpeg =
+            jpeg_of(crate::frame::Size { width, height }, subsampling, true, |_, x, y| ((x / 3) ^ (y / 5)) as u8);
+        assert!(has_all_of_its_picture(&jpeg, &headers(&jpeg).unwrap()), "{width}x{height}");
+    }
+}
+
+#[test]
 fn every_truncation_is_noticed() {
     let jpeg = real();
     for end in 0..jpeg.len() {

@@ -116,6 +116,12 @@ fn the_bound_is_what_was_asked_for_or_the_largest_of_the_first_that_can_be_read(
     );
     let hd = size(1280, 720);
     assert_eq!(opened(&files, hd).1, Bound::of(hd));
+    // Nor is any behind twenty that cannot be read.
+    let mut files = vec![b"no".to_vec(); 19];
+    files.push(large_file.clone());
+    assert_eq!(opened(&files, small).1, Bound::of(large));
+    files.insert(0, b"no".to_vec());
+    assert_eq!(opened(&files, small), (NO_SIZE, Bound::of(small), Vec::new()));
     // The eleventh is not looked at.
     let mut files = vec![small_file; 10];
     files.push(large_file);
@@ -124,4 +130,36 @@ fn the_bound_is_what_was_asked_for_or_the_largest_of_the_first_that_can_be_read(
     assert_eq!(opened(&files, small).1, Bound::of(large));
     // Nothing can be read: whatever comes, no more than was asked for.
     assert_eq!(opened(&[b"no".to_vec()], small), (NO_SIZE, Bound::of(small), Vec::new()));
+}
+
+#[test]
+fn a_film_of_headers_alone_is_given_up_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("film.mjpeg");
+    let headers = &tiny(1)[..memchr::memmem::find(&tiny(1), b"\xff\xda").unwrap()];
+    for piece in [&b"\xff\xd8"[..], b"\xff\xd8\xff\xe0\0\x02", headers] {
+        for end in [&b""[..], b"\xff\xd9", b"\xff\xc0\0\x04\0\0", b"\xff\xe0\0\0"] {
+            std::fs::write(&path, [&piece.repeat((256 << 10) / piece.len()), end].concat()).unwrap();
+            // Looked through from each of them on, it takes minutes.
+            let error = Replay::open(&path, 30.0, ASKED).unwrap_err().to_string();
+            assert!(error.contains("film.mjpeg: ") && error.contains("without their pictures"), "{error}");
+        }
+    }
+    // Damaged pictures of a film, many of them, cost no more than themselves.
+    let damaged = [headers, b"\xff\xd9"].concat();
+    std::fs::write(&path, [damaged.repeat(5000), tiny(2)].concat()).unwrap();
+    assert_eq!(play(&mut Replay::open(&path, 120.0, ASKED).unwrap(), 1), [tiny(2)]);
+}
+
+#[test]
+fn looking_at_the_first_pictures_takes_no_longer_than_it_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let (small, large) = (Size { width: 32, height: 16 }, Size { width: 320, height: 240 });
+    for (name, size) in [("1.jpg", small), ("2.jpg", large)] {
+        std::fs::write(folder.path().join(name), of_size(size, 1)).unwrap();
+    }
+    let mut replay = Replay::open(folder.path(), 120.0, ASKED).unwrap();
+    assert_eq!(replay.info().size, large);
+    replay.look(Duration::ZERO);
+    assert_eq!(replay.info().size, small);
 }
