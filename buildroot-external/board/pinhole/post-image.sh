@@ -22,7 +22,7 @@ cp "$images"/rpi-firmware/{start,start_x}.elf "$images"/rpi-firmware/{fixup,fixu
 	"$images"/rpi-firmware/{config,cmdline}.txt "$images/zImage" "$images"/bcm2708-rpi-*.dtb "$folder/boot"
 # Those that config.txt names, those a person may ask for, and all cameras that libcamera has tuning for (its
 # src/ipa/rpi/vc4/data) and the firmware an overlay: it loads that of one it finds. imx500 is there to be named: libcamera
-# does not know it (src/camera/sensors.rs).
+# does not know it (src/sensors.rs).
 for overlay in dwc2 ramoops disable-bt miniuart-bt ov5647 ov64a40 ov7251 ov9281 \
 	imx219 imx283 imx290 imx296 imx327 imx335 imx378 imx415 imx462 imx477 imx500 imx519 imx708; do
 	cp "$images/rpi-firmware/overlays/$overlay.dtbo" "$folder/boot/overlays"
