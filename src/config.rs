@@ -193,7 +193,7 @@ section! {
         /// Two-letter country code, which decides the channels allowed.
         country: WifiCountry = WifiCountry::default(),
         /// Ask for WPA3 as well, where the access point offers both. The Pi's own chips up to the Zero 2 W's cannot do it.
-        wpa3: bool = false,
+        wpa3: Switch<true> = Switch::new(false),
     }
 }
 

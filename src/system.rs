@@ -90,10 +90,10 @@ fn supplicant(wifi: &Wifi) -> Option<String> {
     } else {
         // WPA3 only where it is wanted: where both are offered wpa_supplicant prefers it, and the Zero's chip, which says that
         // it can, cannot. ieee80211w: management frames are protected where the access point can, as WPA3 demands.
-        let sae = if wifi.wpa3 { " SAE" } else { "" };
+        let sae = if wifi.wpa3.get() { " SAE" } else { "" };
         let key = Hex(&key(secret.as_bytes(), ssid));
         let _ = writeln!(text, "\tkey_mgmt=WPA-PSK{sae}\n\tieee80211w=1\n\tpsk={key}");
-        if wifi.wpa3 { writeln!(text, "\tsae_password={}", Hex(secret.as_bytes())) } else { Ok(()) }
+        if wifi.wpa3.get() { writeln!(text, "\tsae_password={}", Hex(secret.as_bytes())) } else { Ok(()) }
     };
     text.push_str("}\n");
     Some(text)

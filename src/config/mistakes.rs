@@ -3,6 +3,8 @@
 //!
 //! No value is repeated here: where the text is no YAML nobody can say what is below `system`.
 
+use std::net::Ipv6Addr;
+
 use super::outline::{Entry, Fault, Outline, Place};
 use super::problem::{Problem, is_key};
 
@@ -24,6 +26,7 @@ pub(super) fn explained(text: &str, fault: Fault) -> Problem {
         .find_map(Line::tab)
         .or_else(|| near().find_map(Line::open_quote))
         .or_else(|| near().find_map(Line::backslash))
+        .or_else(|| near().find_map(Line::address))
         .or_else(|| near().rev().find_map(Line::needs_quotes))
         .or_else(|| near().find_map(Line::no_space))
         .or_else(|| near().find_map(Line::no_colon))
@@ -39,7 +42,8 @@ pub(super) fn explained(text: &str, fault: Fault) -> Problem {
 /// Puts better words to a problem where its line shows what was meant.
 pub(super) fn refined(text: &str, problem: Problem) -> Problem {
     let line = problem.at.and_then(|(number, _)| Line::of(number, text.lines().nth(number.checked_sub(1)?)?));
-    match line.as_ref().and_then(Line::no_space) {
+    let found = line.as_ref().and_then(|line| line.no_space().or_else(|| line.cut_address()));
+    match found {
         Some((at, reason)) => Problem::new(Some(at), reason),
         None => problem,
     }
@@ -197,6 +201,26 @@ impl<'a> Line<'a> {
             _ => (key, "\"…\""),
         };
         Some((self.at(), format!("{what} needs quotes, as in {key}: {form}")))
+    }
+
+    /// An IPv6 address that YAML takes for a key.
+    fn address(&self) -> Found {
+        let is_listen = self.key() == "listen" || self.content.contains("]:");
+        let is_found = !is_listen && self.addresses().any(|word| word.starts_with(':') || word.ends_with(':'));
+        is_found.then(|| {
+            let list = if self.key() == "key" { "\"::1\"".to_owned() } else { format!("{}: [\"::1\"]", self.key()) };
+            (self.at(), format!("an IPv6 address that begins or ends with a colon needs quotes, as in {list}"))
+        })
+    }
+
+    /// The same where the text is read all the same.
+    fn cut_address(&self) -> Found {
+        self.addresses().any(|word| word.ends_with(':')).then(|| self.address())?
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = &'a str> {
+        let words = self.content.split(" #").next().unwrap_or_default().split([' ', ',', '[', ']', '{', '}']);
+        words.filter(|word| word.split('/').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()))
     }
 
     fn no_space(&self) -> Found {

@@ -1,7 +1,7 @@
 use crate::config::tests::{load_text, load_user};
 
 /// Text, the line and the words that must be told, and no others of a value.
-const MISTAKES: [(&str, usize, &[&str]); 43] = [
+const MISTAKES: [(&str, usize, &[&str]); 54] = [
     // A key that is not indented, or stands in the wrong section.
     ("camera:\nframe_rate: 15\n", 2, &["unknown key frame_rate", "below camera", "\"  frame_rate: …\""]),
     ("camera:\n  source: auto\nresolution: 640x480\n", 3, &["unknown key resolution", "below camera"]),
@@ -33,6 +33,18 @@ const MISTAKES: [(&str, usize, &[&str]); 43] = [
     ("overlay:\n  reencode: off\n", 2, &["must be true or false", "write false"]),
     ("overlay:\n  reencode: \"true\"\n", 2, &["must be true or false", "without quotes"]),
     ("overlay:\n  reencode: 1\n", 2, &["true or false"]),
+    ("system:\n  wifi:\n    wpa3: yes\n", 3, &["system.wifi.wpa3 must be true or false: write true, without quotes"]),
+    ("system:\n  wifi:\n    wpa3: Off\n", 3, &["system.wifi.wpa3 must be true or false: write false, without quotes"]),
+    ("system:\n  wifi:\n    wpa3: geheim12345\n", 3, &["system.wifi.wpa3 must be true or false"]),
+    // IPv6 addresses in lists.
+    ("http:\n  trusted_proxies: [::1]\n", 2, &["IPv6 address", "quotes", "trusted_proxies: [\"::1\"]"]),
+    ("http:\n  trusted_proxies: [127.0.0.1, ::/0] # all\n", 2, &["IPv6 address", "trusted_proxies: [\"::1\"]"]),
+    ("http: {allowed_hosts: [::ffff:1.2.3.4]}\n", 1, &["IPv6 address", "quotes"]),
+    ("http:\n  trusted_proxies: [fe80::]\n", 2, &["IPv6 address", "quotes"]),
+    ("http:\n  trusted_proxies: [fe80::, 10.0.0.0/8]\n", 2, &["IPv6 address", "quotes"]),
+    ("http:\n  trusted_proxies:\n    - 127.0.0.1\n    - fe80::\n", 4, &["IPv6 address", "\"::1\""]),
+    ("http:\n  trusted_proxies: [\n    127.0.0.1,\n    ::1\n  ]\n", 4, &["IPv6 address", "\"::1\""]),
+    ("http:\n  listen: [::1]\n", 2, &["[", "quotes", "listen: \"…\""]),
     // A number sign.
     ("overlay:\n  text: Garden #1\n", 2, &["overlay.text", "#", "comment", "quotes", "text: \"… #…\""]),
     ("system:\n  wifi:\n    ssid: x\n    passphrase: #geheim12345\n", 4, &["passphrase", "#", "quotes"]),
@@ -83,6 +95,8 @@ fn what_is_right_is_not_complained_of() {
         "system:\n  wifi:\n    passphrase: # none\n",
         "system:\n  wifi:\n    ssid: !!str 123\n",
         "%YAML 1.2\n---\ncamera: {id: x}\n...\n",
+        "http:\n  trusted_proxies: [fd00::/8, \"::1\"]\n",
+        "http:\n  trusted_proxies:\n    - ::1\n    - fd00::/8\n",
         "camera: &c {id: x}\nencoder: {quality: &q 70, software_load: *q}\n",
     ] {
         assert_eq!(load_text(text).err(), None, "{text:?}");
