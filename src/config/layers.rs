@@ -256,11 +256,14 @@ fn text_of(bytes: &[u8]) -> Result<String, Problem> {
 
 /// Applies a file of which any part may be unusable: what cannot be read as a whole is read section by section.
 fn apply_leniently(config: &mut Config, bytes: &[u8]) -> Vec<Problem> {
-    if let Ok(text) = text_of(bytes)
-        && Outline::of(&text).is_ok_and(|outline| !outline.is_no_mapping && outline.section_twice().is_none())
-    {
-        return apply_sections(config, &text, None);
-    }
+    let outline = text_of(bytes).map(|text| (Outline::of(&text), text));
+    let is_broken = match outline {
+        Ok((Ok(outline), text)) if !outline.is_no_mapping && outline.section_twice().is_none() => {
+            return apply_sections(config, &text, None);
+        }
+        Ok((Ok(_), _)) => false,
+        Ok((Err(_), _)) | Err(_) => true,
+    };
     let mut problems = Vec::new();
     let before = config.clone();
     let mut seen: Vec<(&[u8], usize)> = Vec::new();
@@ -281,6 +284,15 @@ fn apply_leniently(config: &mut Config, bytes: &[u8]) -> Vec<Problem> {
         };
         // Pasted into a file that has the section already: a person's values hold, be they above what was there or below.
         let name = section.split(|byte| b":\n".contains(byte)).next().unwrap_or_default().trim_ascii();
+        // `system` may use the value by an alias, and nothing below that is to be told.
+        if is_broken
+            && name != b"system"
+            && let Ok(Outline { anchor: Some(at), .. }) = Outline::of(&text)
+        {
+            let reason = "an anchor (&name) is read only where the whole file is right: write out what is meant";
+            problems.push(Problem::new(Some(at), reason.to_owned()));
+            continue;
+        }
         if let Some((_, first)) = seen.iter().find(|(other, _)| *other == name) {
             let name = String::from_utf8_lossy(name);
             let reason = format!("{name} is there twice, first on line {first}: keep one of them");

@@ -33,6 +33,8 @@ pub(super) struct Outline {
     pub entries: Vec<Entry>,
     /// True for a list or a sentence where keys should be.
     pub is_no_mapping: bool,
+    /// Where the first anchor (`&name`) is.
+    pub anchor: Option<Place>,
 }
 
 /// One key.
@@ -84,6 +86,9 @@ impl Outline {
         let mut documents = 0;
         loop {
             let (event, node) = parser.next()?;
+            if node.anchor.is_some() {
+                walk.outline.anchor.get_or_insert(node.at);
+            }
             match event {
                 Event::StreamEnd => return Ok(walk.outline),
                 Event::Document => {
@@ -183,9 +188,9 @@ impl Walk {
         }
         self.grow(anchored.size, at)?;
         let (_, is_private) = self.place(None, at, None);
-        if anchored.is_private && !is_private {
-            // Else a message about the place of the alias would repeat it.
-            return Err(refused(at, "this alias stands for something below system: write it out".to_owned()));
+        if anchored.is_private != is_private {
+            // Else a message about the one place would repeat a value of the other.
+            return Err(refused(at, "this alias leads into system or out of it: write out what is meant".to_owned()));
         }
         self.add(anchored.size, anchored.height);
         Ok(())
@@ -268,7 +273,8 @@ impl Walk {
             Next::Value(key) => {
                 let (Some(above), Some((name, at))) = (&open.path, key) else { return (None, open.is_private) };
                 let path = if above.is_empty() { name } else { format!("{above}.{name}") };
-                let is_private = open.is_private || path == "system";
+                // A key of the top level that is an alias may stand for that name.
+                let is_private = open.is_private || path == "system" || path.is_empty();
                 let below = (depth < NOTED_DEPTH && path.len() <= NAME_MAX).then(|| path.clone());
                 self.outline.entries.push(Entry { path, is_section: depth == 1, at, value });
                 (below, is_private)

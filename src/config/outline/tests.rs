@@ -74,11 +74,21 @@ fn what_stands_below_system_is_in_no_message_of_another_section() {
         "system: {wifi: &w {ssid: geheim}}\ncamera: *w\n",
         "system: &s {hostname: geheim}\nencoder: {kind: *s}\n",
         "system: {ssh_keys: [&k geheim]}\n*k : 1\n",
+        "camera: {resolution: &w geheim}\nsystem: {hostname: *w}\n",
+        "camera: &c {resolution: geheim}\nsystem: {wifi: *c}\n",
+        "camera: &c {resolution: geheim}\nsystem: *c\n",
+        "{camera: {resolution: &w geheim}, system: {ssh_keys: [*w]}}\n",
+        "camera: {resolution: &w geheim, id: &s system}\n*s : {hostname: *w}\n",
+        // Also where another mistake comes first.
+        "log: [\ncamera: {resolution: &w geheim}\nsystem: {hostname: *w}\n",
+        "camera: {resolution: &w geheim}\nlog: {level: }}\nsystem: {hostname: *w}\n",
     ] {
         for told in load_user(text).1.into_iter().chain(load_text(text).err()) {
             assert!(!told.contains("geheim"), "{text:?} gave {told}");
         }
     }
+    let told = load_text("camera: {id: &w garden}\nsystem: {hostname: *w}\n").unwrap_err();
+    assert!(told.starts_with("FILE:2:20: this alias leads into system or out of it"), "{told}");
     assert!(load_text("system: {hostname: &h a, wifi: {ssid: *h}}\n").is_ok());
 }
 
