@@ -105,7 +105,7 @@ def stream(args, folder: Path, viewers: int, rate: int) -> tuple[float, float, f
         "http.listen=127.0.0.1:0",
     ]
     sets = [word for setting in settings for word in ("--set", setting)]
-    counted = Counted(args.emulator, folder, [args.pinholed, "--user-config", "/nonexistent", *sets])
+    counted = Counted(args.emulator, folder, [args.pinholed, "--user-config", "/dev/null", *sets])
     try:
         for line in counted.process.stderr:
             if found := re.search(r"listening on http://127\.0\.0\.1:(\d+)/", line):

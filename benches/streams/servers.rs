@@ -77,7 +77,7 @@ impl Programs {
             Kind::Ours => {
                 // This machine's own configuration files must not have a say.
                 let mut command = vec![self.pinholed.display().to_string()];
-                command.extend(["--config", "/dev/null", "--user-config", "/nonexistent"].map(str::to_owned));
+                command.extend(["--config", "/dev/null", "--user-config", "/dev/null"].map(str::to_owned));
                 for setting in [
                     "camera.source=replay".to_owned(),
                     format!("camera.replay.path={directory}"),

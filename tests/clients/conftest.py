@@ -54,7 +54,7 @@ def until(what: str, condition, seconds: float = 15, every: float = 0.1):
 class Daemon:
     """One pinholed. Its log is kept and shown when it does not start or stop as it must."""
 
-    def __init__(self, *settings: str, port: int = 0, user_config: str = "/nonexistent"):
+    def __init__(self, *settings: str, port: int = 0, user_config: str = "/dev/null"):
         self.settings = settings
         self.user_config = user_config
         self.port = port

@@ -99,8 +99,10 @@ impl Start {
 
     pub fn command(&self, folder: &Path) -> Command {
         let mut command = pinholed();
-        let user_file = folder.join("user.yaml");
+        // An empty one where there is none: one that is named and missing is told of.
+        let mut user_file = PathBuf::from("/dev/null");
         if let Some(text) = &self.user_file {
+            user_file = folder.join("user.yaml");
             std::fs::write(&user_file, text).unwrap();
         }
         command.arg("--user-config").arg(user_file).args(["--set", "http.listen=127.0.0.1:0"]);

@@ -199,7 +199,7 @@ class Daemon:
         # Above the camera's rate: pinholed leaves no frame out.
         defaults = ("camera.resolution=640x480", f"camera.frame_rate={6 * FPS}", "http.listen=0.0.0.0:8080")
         arguments = " ".join(shlex.quote(part) for setting in defaults + settings for part in ("--set", setting))
-        machine.run(f"pinholed --user-config /nonexistent {arguments} >/tmp/pinholed.log 2>&1 </dev/null &\n"
+        machine.run(f"pinholed --user-config /dev/null {arguments} >/tmp/pinholed.log 2>&1 </dev/null &\n"
                     "echo $! >/tmp/pinholed.pid")
         try:
             until("listening", lambda: "listening on" in self.log(), 20)
