@@ -1,7 +1,7 @@
 # The front door. `make help` lists what there is.
 #
 # Variables: ARGS      more arguments for pinholed in `make run`, such as ARGS='--config my.yaml' (a relative path is from
-#                      here); also of `make bench`
+#                      here); also of `make bench`, `bench-armv6` and `attack`
 #            PORT      port of `make run`, over what a file says (8080 where neither does)
 #            HOST, BINARY    of `make deploy`: user@address, program (default: the static one, without libcamera)
 #            SDK       of `make cross`: folder of the image's SDK
@@ -145,6 +145,10 @@ test-gadget: ## the appliance's network by USB, both ends of the cable in an emu
 bench: build ## measure beside other servers, then micro-benchmarks
 	scripts/bench $(ARGS)
 	cargo bench --locked $(features) --bench hot_path
+
+.PHONY: attack
+attack: build ## what strangers can do to a viewer: a table (needs root)
+	PINHOLED=target/release/pinholed scripts/attack $(ARGS)
 
 .PHONY: image
 image: ## the SD card image, with Buildroot (FRAGMENTS=emulated|debug): prints path, size, SHA-256
