@@ -871,7 +871,7 @@ impl<'a> Capture<'a> {
             drop(answer.send(Err(ChangeError::NoCamera(reason.to_owned()))));
         }
         mailbox.take_read_controls();
-        let asked = mailbox.take_changes(Instant::now());
+        let asked = mailbox.take_changes();
         if asked.is_empty() {
             return;
         }
@@ -890,6 +890,8 @@ impl<'a> Capture<'a> {
         self.put_in_force(trial.settings().clone());
         self.tell_settings();
         self.trial = Some(trial);
+        // It is not for them that there are no pictures.
+        self.pace = Pace::default();
         answers.send();
     }
 
@@ -900,13 +902,16 @@ impl<'a> Capture<'a> {
         }
         let Some(wanted) = self.shared.mailbox.merged(&self.settings) else { return };
         let now = Instant::now();
-        let reopens = !wanted.only_quality_differs(&self.settings);
-        if reopens && !self.pace.is_due(now) {
+        if !wanted.only_quality_differs(&self.settings) && !self.pace.is_due(now) {
             return;
         }
-        let asked = self.shared.mailbox.take_changes(now);
+        // Some may have gone meanwhile: what was taken counts.
+        let asked = self.shared.mailbox.take_changes();
+        if asked.is_empty() {
+            return;
+        }
         let trial = Trial::new(self.settings.clone(), asked);
-        if reopens {
+        if !trial.settings().only_quality_differs(&self.settings) {
             self.pace.interrupt(now);
         }
         self.trial = Some(trial);
@@ -921,6 +926,7 @@ impl<'a> Capture<'a> {
                 self.stream_opened(opened)
             }
             Verdict::Try(trial) => {
+                self.pace.interrupt(Instant::now());
                 self.trial = Some(trial);
                 End::Reopen
             }

@@ -84,8 +84,8 @@ impl Health {
 
     /// The state and how long it has lasted. A capture thread that hangs cannot say so itself; this does.
     pub fn state(&self) -> (State, Duration) {
-        let quiet = self.since_last_round();
-        if quiet > HANG_AFTER {
+        if self.hangs() {
+            let quiet = self.since_last_round();
             let reason = "a call to the camera has not returned; the watchdog restarts the program";
             return (State::Stalled(reason.into()), quiet);
         }
@@ -97,6 +97,11 @@ impl Health {
     pub fn round(&self) {
         self.rounds.fetch_add(1, Ordering::Relaxed);
         self.last_round.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// True if a call to the camera has not returned for long.
+    pub fn hangs(&self) -> bool {
+        self.since_last_round() > HANG_AFTER
     }
 
     /// Rounds so far.

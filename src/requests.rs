@@ -20,20 +20,40 @@ pub use trial::{Answers, Trial, Verdict};
 
 /// So many of a kind may wait; more are told to come again.
 const WAITING_MAX: usize = 32;
-/// A change that others have kept waiting for so long is told to come again: whoever asked does not wait for ever.
-const EXPIRES: Duration = Duration::from_secs(6);
 
 /// The camera's controls with their values.
 pub type Controls = Arc<Vec<Control>>;
+
 /// Where an answer comes from.
-pub type Answer<T> = oneshot::Receiver<Result<T, ChangeError>>;
+#[derive(Debug)]
+pub struct Answer<T> {
+    /// What became of the change. Whoever drops this does not ask any more.
+    pub result: oneshot::Receiver<Result<T, ChangeError>>,
+    is_tried: Arc<AtomicBool>,
+}
+
+impl<T> Answer<T> {
+    fn new() -> (oneshot::Sender<Result<T, ChangeError>>, Self) {
+        let (sender, result) = oneshot::channel();
+        (sender, Self { result, is_tried: Arc::default() })
+    }
+
+    /// For whoever does not wait any longer: why there is no answer.
+    pub fn given_up(mut self) -> ChangeError {
+        // First this: what is taken up from now on is not this change.
+        self.result.close();
+        if self.is_tried.load(Ordering::SeqCst) { ChangeError::StillTried } else { ChangeError::Silent }
+    }
+}
 
 /// A change of settings, and who waits for the answer. An answer nobody waits for is dropped.
 #[derive(Debug)]
 pub struct Asked {
     /// What is to be changed.
     pub change: Change,
-    since: Instant,
+    /// Overruled by somebody whose change the camera refused.
+    is_again: bool,
+    is_tried: Arc<AtomicBool>,
     answer: oneshot::Sender<Result<Settings, ChangeError>>,
 }
 
@@ -41,6 +61,10 @@ impl Asked {
     /// Tells what is in force, or why not.
     pub fn answer(self, result: Result<Settings, ChangeError>) {
         drop(self.answer.send(result));
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.answer.is_closed()
     }
 }
 
@@ -72,21 +96,34 @@ struct Waiting {
     read_controls: bool,
 }
 
+impl Waiting {
+    fn is_again(&self) -> bool {
+        self.changes.iter().any(|asked| asked.is_again && asked.is_wanted())
+    }
+
+    /// Whose turn it is.
+    fn next(&self) -> impl Iterator<Item = &Asked> {
+        let is_again = self.is_again();
+        self.changes.iter().filter(move |asked| asked.is_again == is_again && asked.is_wanted())
+    }
+}
+
 impl Mailbox {
     /// Asks for other settings. The capture thread looks at least four times a second.
     ///
     /// # Errors
     /// Too many wait.
     pub fn change(&self, change: Change) -> Result<Answer<Settings>, ChangeError> {
-        let (answer, result) = oneshot::channel();
+        let (sender, answer) = Answer::new();
         let mut waiting = self.waiting();
-        waiting.changes.retain(|asked| !asked.answer.is_closed());
+        waiting.changes.retain(Asked::is_wanted);
         if waiting.changes.len() >= WAITING_MAX {
             return Err(ChangeError::Crowded);
         }
-        waiting.changes.push(Asked { change, since: Instant::now(), answer });
+        let is_tried = Arc::clone(&answer.is_tried);
+        waiting.changes.push(Asked { change, is_again: false, is_tried, answer: sender });
         self.note(&waiting);
-        Ok(result)
+        Ok(answer)
     }
 
     /// Asks for other values of controls.
@@ -94,15 +131,15 @@ impl Mailbox {
     /// # Errors
     /// Too many wait.
     pub fn change_controls(&self, change: ControlChange) -> Result<Answer<Controls>, ChangeError> {
-        let (answer, result) = oneshot::channel();
+        let (sender, answer) = Answer::new();
         let mut waiting = self.waiting();
         waiting.controls.retain(|(_, answer)| !answer.is_closed());
         if waiting.controls.len() >= WAITING_MAX {
             return Err(ChangeError::Crowded);
         }
-        waiting.controls.push_back((change, answer));
+        waiting.controls.push_back((change, sender));
         self.note(&waiting);
-        Ok(result)
+        Ok(answer)
     }
 
     /// Asks for the values of the controls, which [`Known`] then has.
@@ -133,32 +170,35 @@ impl Mailbox {
         wanted
     }
 
-    /// What the settings would be with all changes that wait; `None` without any.
+    /// What the settings would be with the changes whose turn it is; `None` without any.
     pub fn merged(&self, settings: &Settings) -> Option<Settings> {
         let waiting = self.waiting();
-        let changes = waiting.changes.iter().filter(|asked| !asked.answer.is_closed());
-        changes.fold(None, |merged, asked| Some(asked.change.applied_to(merged.as_ref().unwrap_or(settings))))
+        waiting.next().fold(None, |merged, asked| Some(asked.change.applied_to(merged.as_ref().unwrap_or(settings))))
     }
 
-    /// Takes all changes of settings, oldest first, but those whose askers have gone, or waited too long and are told so.
-    pub fn take_changes(&self, now: Instant) -> Vec<Asked> {
+    /// Takes the changes of settings whose turn it is, oldest first, but those whose askers have gone.
+    pub fn take_changes(&self) -> Vec<Asked> {
         let mut waiting = self.waiting();
-        let (late, changes) = std::mem::take(&mut waiting.changes)
-            .into_iter()
-            .filter(|asked| !asked.answer.is_closed())
-            .partition(|asked| now.saturating_duration_since(asked.since) > EXPIRES);
-        self.note(&waiting);
-        drop(waiting);
-        let late: Vec<Asked> = late;
-        for asked in late {
-            asked.answer(Err(ChangeError::Crowded));
+        // Before it is looked who has gone: nobody is told that a change is not tried, and it is.
+        for asked in waiting.next() {
+            asked.is_tried.store(true, Ordering::SeqCst);
         }
-        changes
+        let is_again = waiting.is_again();
+        let changes = std::mem::take(&mut waiting.changes).into_iter().filter(Asked::is_wanted);
+        let (taken, left) = changes.partition(|asked| asked.is_again == is_again);
+        waiting.changes = left;
+        self.note(&waiting);
+        taken
     }
 
-    /// Puts changes back that are still to be settled, before those that came meanwhile.
+    /// Puts changes back that are still to be settled. It is their turn before those that came meanwhile, which could overrule
+    /// them for ever.
     pub fn put_back(&self, mut changes: Vec<Asked>) {
         let mut waiting = self.waiting();
+        for asked in &mut changes {
+            asked.is_again = true;
+            asked.is_tried.store(false, Ordering::SeqCst);
+        }
         changes.append(&mut waiting.changes);
         waiting.changes = changes;
         self.note(&waiting);
@@ -174,32 +214,36 @@ impl Mailbox {
     }
 }
 
-/// The least time from one interruption for a change to the next.
+/// Viewers have pictures for at least so long for each opening that changes took: one a second at most.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// The longest.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// A pause is so many times as long as the interruption before it: viewers keep four of five pictures.
-const PAUSE_SHARE: u32 = 4;
+/// And for no longer than this for each: whoever asks next waits for it.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Between these, so many times as long as they had none: they keep two of three.
+const PAUSE_SHARE: u32 = 2;
 
 /// Keeps the openings for changes apart.
 #[derive(Debug, Default)]
 pub struct Pace {
     /// Since when there are no pictures because of a change.
     interrupted: Option<Instant>,
+    /// How often the camera was opened meanwhile.
+    openings: u32,
     next: Option<Instant>,
 }
 
 impl Pace {
-    /// The camera is closed for a change.
+    /// The camera is closed for a change, and opened; again while it is tried in other ways.
     pub fn interrupt(&mut self, now: Instant) {
         self.interrupted.get_or_insert(now);
+        self.openings += 1;
     }
 
     /// It delivers again, or nobody watches.
     pub fn resume(&mut self, now: Instant) {
+        let openings = std::mem::take(&mut self.openings);
         if let Some(since) = self.interrupted.take() {
             let pause = now.saturating_duration_since(since).saturating_mul(PAUSE_SHARE);
-            self.next = Some(now + pause.clamp(PAUSE_MIN, PAUSE_MAX));
+            self.next = Some(now + pause.clamp(PAUSE_MIN * openings, PAUSE_MAX * openings));
         }
     }
 

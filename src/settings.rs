@@ -137,6 +137,9 @@ pub enum ChangeError {
     /// Too many ask.
     #[error("too many changes are waiting for the camera: try again in a second")]
     Crowded,
+    /// Whoever asked has waited long enough, and it is not settled yet.
+    #[error("the change is still being tried: GET /api/v1/settings tells what is in force")]
+    StillTried,
     /// No answer came.
     #[error("the camera does not answer")]
     Silent,

@@ -3,6 +3,7 @@
 #![allow(clippy::result_large_err, reason = "the error of a handler's step is the answer, and moved once")]
 
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 use actix_web::http::header;
 use actix_web::http::{Method, StatusCode};
@@ -16,10 +17,14 @@ use crate::health::State;
 use crate::requests::{Answer, ControlChange, Controls};
 use crate::settings::{Change, ChangeError, Settings};
 
-/// How long the capture thread may take to answer: a camera that is stopped has to start first.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(8);
+/// How long a change may take on a camera that answers: where others' are tried first, and one by one, it is opened often.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(30);
+/// How often it is looked whether the camera still answers.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long whoever reads controls waits for a camera to start.
+const PATIENCE: Duration = Duration::from_secs(8);
 /// Without an answer from a running camera in this time, what is known of its controls is told.
-const READ_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+const READ_PATIENCE: Duration = Duration::from_secs(1);
 /// Said with every answer, as it is easily forgotten.
 const LASTS: &str = "until restart";
 
@@ -144,14 +149,23 @@ async fn ask<T>(
 ) -> Result<T, HttpResponse> {
     // First the demand: a stopped camera starts, and the question finds it open.
     let _demand = context.shared.hub.demand();
-    let answer = question(&context.shared).map_err(refusal)?;
+    let mut answer = question(&context.shared).map_err(refusal)?;
     let mut shutdown = context.shutdown.clone();
     let result = tokio::select! {
-        result = answer => result.ok(),
-        () = actix_rt::time::sleep(PATIENCE) => None,
-        () = shutdown.requested() => None,
+        result = &mut answer.result => result.unwrap_or(Err(ChangeError::Silent)),
+        () = lose_patience(&context.shared) => Err(answer.given_up()),
+        () = shutdown.requested() => Err(ChangeError::Silent),
     };
-    result.unwrap_or(Err(ChangeError::Silent)).map_err(refusal)
+    result.map_err(refusal)
+}
+
+/// Ends when there is no use in waiting for the capture thread any longer.
+async fn lose_patience(shared: &Shared) {
+    let start = Instant::now();
+    // Viewers of a slow camera get a picture before it is opened once more.
+    while start.elapsed() < CHANGE_PATIENCE + 2 * shared.frame_period() && !shared.health.hangs() {
+        actix_rt::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// The answer to who asked for what cannot be done.
@@ -175,7 +189,9 @@ fn refusal(error: ChangeError) -> HttpResponse {
             let why = reason.strip_prefix("no camera found: ").unwrap_or(&reason);
             failure(StatusCode::SERVICE_UNAVAILABLE, &format!("there is no camera: {why}"))
         }
-        error @ ChangeError::Silent => failure(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        error @ (ChangeError::Silent | ChangeError::StillTried) => {
+            failure(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
+        }
         error @ ChangeError::Crowded => {
             let mut response = failure(StatusCode::TOO_MANY_REQUESTS, &error.to_string());
             response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));

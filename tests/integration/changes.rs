@@ -219,3 +219,45 @@ fn what_was_asked_for_without_a_camera_is_given_up_if_it_cannot() {
     stream.until("its pictures", |part| part.sequence() > behind + 20);
     assert!(start.elapsed() < PATIENCE);
 }
+
+#[test]
+fn settings_can_be_changed_again_and_again_on_a_camera_that_opens_slowly() {
+    let daemon = Start::test_pattern().faults("{kind: open-takes, for: 1500ms}").spawn();
+    let mut stream = daemon.stream("/stream");
+    stream.part();
+    std::thread::scope(|scope| {
+        scope.spawn(|| daemon.patch(SETTINGS, r#"{"frame_rate": 10}"#, 200));
+        // Asked for while that is being made.
+        std::thread::sleep(Duration::from_millis(200));
+        daemon.patch(SETTINGS, r#"{"resolution": "160x120"}"#, 200);
+    });
+    daemon.patch(SETTINGS, r#"{"resolution": "640x360"}"#, 200);
+    stream.until("the last size", |part| part.size() == "640x360");
+    assert_eq!(settings(&daemon)["frame_rate"], 10);
+}
+
+#[test]
+fn everybody_is_answered_however_many_openings_it_takes() {
+    let daemon =
+        Start::test_pattern().faults("{kind: open-takes, for: 1s}, {kind: refuses, resolution: 160x120}").spawn();
+    let mut stream = daemon.stream("/stream");
+    stream.part();
+    daemon.patch(SETTINGS, r#"{"frame_rate": 15}"#, 200);
+    let asked = [
+        (422, r#"{"resolution": "160x120"}"#),
+        (200, r#"{"frame_rate": 10}"#),
+        (200, r#"{"orientation": "rotate-180"}"#),
+        (200, r#"{"quality": 40}"#),
+    ];
+    std::thread::scope(|scope| {
+        for (status, body) in asked {
+            let daemon = &daemon;
+            scope.spawn(move || daemon.patch(SETTINGS, body, status));
+        }
+    });
+    let told = settings(&daemon);
+    assert_eq!((&told["frame_rate"], &told["orientation"]), (&10.into(), &"rotate-180".into()));
+    assert_eq!((&told["quality"], &told["resolution"]), (&40.into(), &"320x240".into()));
+    let behind = stream.part().sequence();
+    stream.until("pictures in the same connection", |part| part.sequence() > behind + 5);
+}
