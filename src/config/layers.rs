@@ -257,12 +257,17 @@ fn text_of(bytes: &[u8]) -> Result<String, Problem> {
 /// Applies a file of which any part may be unusable: what cannot be read as a whole is read section by section.
 fn apply_leniently(config: &mut Config, bytes: &[u8]) -> Vec<Problem> {
     let outline = text_of(bytes).map(|text| (Outline::of(&text), text));
+    let mut fault = None;
     let is_broken = match outline {
         Ok((Ok(outline), text)) if !outline.is_no_mapping && outline.section_twice().is_none() => {
             return apply_sections(config, &text, None);
         }
         Ok((Ok(_), _)) => false,
-        Ok((Err(_), _)) | Err(_) => true,
+        Ok((Err(whole), _)) => {
+            fault = Some(whole);
+            true
+        }
+        Err(_) => true,
     };
     let mut problems = Vec::new();
     let before = config.clone();
@@ -305,6 +310,12 @@ fn apply_leniently(config: &mut Config, bytes: &[u8]) -> Vec<Problem> {
             seen.push((name, lines_before + 1));
         }
         problems.extend(apply_sections(config, &text, None));
+    }
+    // An alias by itself says less than one whose anchor is known.
+    if let Some(fault) = fault.filter(|fault| !fault.is_syntax)
+        && let Some(problem) = problems.iter_mut().find(|problem| problem.at == Some(fault.at))
+    {
+        problem.reason = fault.reason;
     }
     problems
 }

@@ -181,7 +181,7 @@ impl Walk {
 
     fn alias(&mut self, name: &[u8], at: Place) -> Result<(), Fault> {
         let Some(Some(anchored)) = self.anchors.get(name).copied() else {
-            return Err(Fault { is_syntax: true, ..refused(at, "a text that begins with * needs quotes".to_owned()) });
+            return Err(refused(at, "a text that begins with * needs quotes, as in \"*…\"".to_owned()));
         };
         if self.open.len() + anchored.height > DEPTH_MAX {
             return Err(too_deep(at));

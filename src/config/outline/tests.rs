@@ -89,6 +89,8 @@ fn what_stands_below_system_is_in_no_message_of_another_section() {
     }
     let told = load_text("camera: {id: &w garden}\nsystem: {hostname: *w}\n").unwrap_err();
     assert!(told.starts_with("FILE:2:20: this alias leads into system or out of it"), "{told}");
+    let told = load_user("camera: {id: &w garden}\nsystem: {hostname: *w}\n").1;
+    assert!(told[0].starts_with("FILE:1:14: an anchor") && told[1].starts_with("FILE:2:20: this alias"), "{told:?}");
     assert!(load_text("system: {hostname: &h a, wifi: {ssid: *h}}\n").is_ok());
 }
 
