@@ -407,7 +407,7 @@ impl<'a> Capture<'a> {
     /// Sets the controls of the configuration and those set since. What does not fit this camera comes back.
     fn start_controls(&self, camera: &mut dyn Camera) -> Vec<String> {
         let mut wanted = self.config.controls.0.clone();
-        wanted.extend(self.controls.clone());
+        control::replace(&mut wanted, self.controls.clone());
         if wanted.is_empty() {
             return Vec::new();
         }
@@ -451,10 +451,11 @@ impl<'a> Capture<'a> {
 
     /// Frame after frame, until something ends it.
     fn stream(&mut self, open: &mut Open) -> End {
-        let idle_after = self.config.idle_after.get();
-        let period = open.camera.info().frame_rate.period();
+        let frame_rate = open.camera.info().frame_rate;
+        let period = frame_rate.period();
         // Encoding so few costs nothing, and waiting for one is long.
         let is_slow = period >= SLOW_PERIOD && self.config.idle == config::Idle::SkipEncode;
+        let idle_after = linger(&self.config, period);
         while !self.shared.hub.is_closed() {
             self.shared.health.round();
             if let Some(end) = self.obey(open) {
@@ -497,7 +498,7 @@ impl<'a> Capture<'a> {
             if let Some(end) = self.limit_size(open) {
                 return end;
             }
-            let stall_timeout = rate::stall_timeout(self.config.stall_timeout.get(), period, open.exposure);
+            let stall_timeout = rate::stall_timeout(self.config.stall_timeout.get(), frame_rate, open.exposure);
             if open.last_good.elapsed() > stall_timeout {
                 let seconds = stall_timeout.as_secs_f32();
                 let reason = match open.last_error.take() {
@@ -960,7 +961,7 @@ impl<'a> Capture<'a> {
         if let Ok(controls) = &result {
             self.shared.controls.tell(Arc::clone(controls));
             if !is_reset {
-                self.controls.extend(values);
+                control::replace(&mut self.controls, values);
             }
         }
         drop(answer.send(result));
@@ -1066,6 +1067,14 @@ impl<'a> Capture<'a> {
             Err(error) => log::error!("the placeholder cannot be made: {error}"),
         }
     }
+}
+
+/// How long frames are wanted after the last viewer has left. Programs give up before a slow camera's first picture and ask
+/// again some seconds later: a camera that stopped meanwhile would never show them one.
+fn linger(config: &config::Camera, period: Duration) -> Duration {
+    let idle_after = config.idle_after.get();
+    let is_slow = period >= SLOW_PERIOD && config.idle == config::Idle::Stop;
+    if is_slow { idle_after.max(2 * period) } else { idle_after }
 }
 
 /// What became of a frame given to an encoder.

@@ -173,6 +173,12 @@ pub fn is_same_name(one: &str, other: &str) -> bool {
     plain(one) == plain(other)
 }
 
+/// Puts `values` in, each in place of one that means the same control, in whatever spelling.
+pub fn replace(wanted: &mut serde_json::Map<String, Json>, values: serde_json::Map<String, Json>) {
+    wanted.retain(|name, _| !values.keys().any(|other| is_same_name(name, other)));
+    wanted.extend(values);
+}
+
 /// The control a name means.
 pub fn find<'a>(controls: &'a [Control], name: &str) -> Option<&'a Control> {
     controls

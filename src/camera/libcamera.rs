@@ -1,6 +1,5 @@
 //! The cameras libcamera knows: the Pi's own through the ISP, USB cameras, and its virtual ones for tests.
 
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +23,7 @@ use ::libcamera::{geometry, pixel_format, properties};
 use super::control::{Control, Kind, Value};
 use super::memory::Shortage;
 use super::pace::Pace;
+use super::pending::Pending;
 use super::rate::Rate;
 use super::stamp::Stamps;
 use super::{BufferIndex, Camera, CameraError, CameraInfo, CameraSummary, RefusedControl, choose, govern};
@@ -183,9 +183,8 @@ pub struct LibcameraSource {
     signal: Arc<OwnedFd>,
     /// Set once somebody does: the signal costs a system call per frame.
     signal_wanted: Arc<AtomicBool>,
-    /// Controls for the next request, and for those after it: what is governed goes a request behind what governs it, as a
-    /// driver is told of a request's controls in no order one could rely on.
-    next_controls: VecDeque<Vec<(u32, ControlValue)>>,
+    /// Controls for the next requests.
+    pending: Pending,
     /// What was set since the start.
     set_values: Vec<(u32, Value)>,
 }
@@ -275,25 +274,7 @@ impl LibcameraSource {
             layout(planes, pixel_format, size, stride).map_err(unsupported)
         })?;
 
-        // Room for every request there is and the one disconnection: sending never waits and never allocates.
-        let (sender, events) = mpsc::sync_channel(slots.len() + 1);
-        let disconnected = Arc::new(AtomicBool::new(false));
-        let disconnected_flag = Arc::clone(&disconnected);
-        let disconnected_sender = sender.clone();
-        let signal = Arc::new(event_fd().map_err(failed(&id, "eventfd"))?);
-        let signal_wanted = Arc::new(AtomicBool::new(false));
-        // Both run on libcamera's thread, under a mutex that queue_request takes as well.
-        let (signal_there, wanted_there) = (Arc::clone(&signal), Arc::clone(&signal_wanted));
-        active.on_request_completed(move |request| {
-            drop(sender.try_send(Event::Completed(request)));
-            if wanted_there.load(Ordering::Acquire) {
-                raise(&signal_there);
-            }
-        });
-        active.on_disconnected(move || {
-            disconnected_flag.store(true, Ordering::Release);
-            drop(disconnected_sender.try_send(Event::Disconnected));
-        });
+        let Wires { events, disconnected, signal, signal_wanted } = listen(&mut active, slots.len(), &id)?;
 
         let duration = frame_duration(&active, request.frame_rate);
         // Its virtual cameras ignore FrameDurationLimits and are paced here.
@@ -316,7 +297,7 @@ impl LibcameraSource {
         let mut source = Self {
             slots,
             events,
-            stamps: Stamps::new(frame_rate.period()),
+            stamps: Stamps::new(frame_rate),
             camera: active,
             _allocator: allocator,
             _manager: manager,
@@ -330,7 +311,7 @@ impl LibcameraSource {
             spare: Vec::new(),
             signal,
             signal_wanted,
-            next_controls: VecDeque::new(),
+            pending: Pending::default(),
             set_values: Vec::new(),
         };
         source
@@ -352,9 +333,12 @@ impl LibcameraSource {
         let Some(mut request) = self.slots.get_mut(index).and_then(|slot| slot.request.take()) else {
             return Err(self.failed("Camera::queueRequest")(io::ErrorKind::InvalidInput.into()));
         };
-        for (id, value) in self.next_controls.pop_front().unwrap_or_default() {
-            // Its failures are those of the types it never fails with.
-            drop(request.controls_mut().set_raw(id, value));
+        for (control, value) in self.pending.next_stage() {
+            // That it can be made one of libcamera's was seen when it was set.
+            if let Some(raw) = to_libcamera(&control, &value) {
+                // Its failures are those of the types it never fails with.
+                drop(request.controls_mut().set_raw(control.id, raw));
+            }
         }
         self.camera.queue_request(request).map_err(|(request, error)| {
             self.slots[index].request = Some(request);
@@ -488,7 +472,10 @@ impl Camera for LibcameraSource {
                 Some(Event::Completed(request)) => request,
                 Some(Event::Disconnected) => continue,
                 // The sender lives in the camera, which we own: it cannot hang up before we do.
-                None => return Ok(None),
+                None => {
+                    self.stamps.found_empty();
+                    return Ok(None);
+                }
             };
             let index = request.cookie() as usize;
             if index >= self.slots.len() {
@@ -586,22 +573,14 @@ impl Camera for LibcameraSource {
             return Err(refused(control, value, io::ErrorKind::PermissionDenied, Some(remedy)));
         }
         // All are looked at before the first is set.
-        let raw = |(control, value): &(Control, Value)| {
-            to_libcamera(control, value)
-                .map(|raw| (control.id, raw))
-                .ok_or_else(|| refused(control, value, io::ErrorKind::InvalidInput, None))
-        };
-        let staged = govern::stages(values)
-            .map(|stage| stage.iter().map(raw).collect::<Result<Vec<_>, _>>())
-            .collect::<Result<Vec<_>, _>>()?;
+        if let Some((control, value)) = values.iter().find(|(control, value)| to_libcamera(control, value).is_none()) {
+            return Err(refused(control, value, io::ErrorKind::InvalidInput, None));
+        }
         for (control, value) in values {
-            for stage in &mut self.next_controls {
-                stage.retain(|(id, _)| *id != control.id);
-            }
             self.set_values.retain(|(id, _)| *id != control.id);
             self.set_values.push((control.id, value.clone()));
         }
-        self.next_controls.extend(staged);
+        self.pending.set(values);
         Ok(())
     }
 
@@ -627,6 +606,38 @@ fn is_virtual(camera: &lc::Camera<'_>) -> bool {
     let named =
         |value: ControlValue| matches!(value, ControlValue::String(text) if text.iter().any(|t| t == "virtual"));
     camera.id().starts_with("Virtual") || camera.properties().into_iter().any(|(_, value)| named(value))
+}
+
+/// What a camera's events come through.
+struct Wires {
+    events: Receiver<Event>,
+    disconnected: Arc<AtomicBool>,
+    signal: Arc<OwnedFd>,
+    signal_wanted: Arc<AtomicBool>,
+}
+
+/// Has libcamera tell us of completed requests, of which there are at most `requests`, and of the disconnection.
+fn listen(camera: &mut ActiveCamera<'static>, requests: usize, id: &str) -> Result<Wires, CameraError> {
+    // Room for every request there is and the one disconnection: sending never waits and never allocates.
+    let (sender, events) = mpsc::sync_channel(requests + 1);
+    let disconnected = Arc::new(AtomicBool::new(false));
+    let disconnected_flag = Arc::clone(&disconnected);
+    let disconnected_sender = sender.clone();
+    let signal = Arc::new(event_fd().map_err(failed(id, "eventfd"))?);
+    let signal_wanted = Arc::new(AtomicBool::new(false));
+    // Both run on libcamera's thread, under a mutex that queue_request takes as well.
+    let (signal_there, wanted_there) = (Arc::clone(&signal), Arc::clone(&signal_wanted));
+    camera.on_request_completed(move |request| {
+        drop(sender.try_send(Event::Completed(request)));
+        if wanted_there.load(Ordering::Acquire) {
+            raise(&signal_there);
+        }
+    });
+    camera.on_disconnected(move || {
+        disconnected_flag.store(true, Ordering::Release);
+        drop(disconnected_sender.try_send(Event::Disconnected));
+    });
+    Ok(Wires { events, disconnected, signal, signal_wanted })
 }
 
 /// A request for each buffer, with the buffer mapped.

@@ -22,6 +22,7 @@ pub mod govern;
 pub mod libcamera;
 pub mod memory;
 mod pace;
+pub mod pending;
 pub mod rate;
 pub mod replay;
 mod stamp;

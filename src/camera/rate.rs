@@ -41,7 +41,12 @@ impl Rate {
         self.granted.map_or(self.asked, |granted| granted.min(self.asked))
     }
 
-    /// From one frame to the next.
+    /// From one frame of the camera's own to its next, taken or not.
+    pub fn own_period(self) -> Duration {
+        Duration::from_secs_f64(1.0 / self.granted.unwrap_or(self.asked))
+    }
+
+    /// From one frame that is taken to the next.
     pub fn period(self) -> Duration {
         Duration::from_secs_f64(1.0 / self.delivered())
     }
@@ -58,9 +63,9 @@ impl fmt::Display for Rate {
     }
 }
 
-/// How long a camera may be silent before it has stalled: as configured, but at least three frame times or exposures.
-pub fn stall_timeout(configured: Duration, period: Duration, exposure: Duration) -> Duration {
-    configured.max(3 * period.max(exposure))
+/// How long a camera may be silent before it has stalled: as configured, but at least three of its frame times or exposures.
+pub fn stall_timeout(configured: Duration, rate: Rate, exposure: Duration) -> Duration {
+    configured.max(3 * rate.own_period().max(exposure))
 }
 
 /// The exposure in force, zero where the camera does not tell: V4L2's in units of 100 µs, libcamera's in microseconds.
@@ -108,9 +113,21 @@ mod tests {
     #[test]
     fn silence_between_slow_frames_is_no_stall() {
         let seconds = Duration::from_secs;
-        assert_eq!(stall_timeout(seconds(3), seconds(20), Duration::ZERO), seconds(60));
-        assert_eq!(stall_timeout(seconds(3), Duration::from_millis(33), seconds(10)), seconds(30));
-        assert_eq!(stall_timeout(seconds(3), Duration::from_millis(33), Duration::from_millis(25)), seconds(3));
+        let (slow, fast) = (Rate::exact(0.05), Rate::exact(30.0));
+        assert_eq!(stall_timeout(seconds(3), slow, Duration::ZERO), seconds(60));
+        assert_eq!(stall_timeout(seconds(3), fast, seconds(10)), seconds(30));
+        assert_eq!(stall_timeout(seconds(3), fast, Duration::from_millis(25)), seconds(3));
+        // One that does not say may be as slow as it was asked.
+        assert_eq!(stall_timeout(seconds(3), Rate::new(0.05, None), Duration::ZERO), seconds(60));
+    }
+
+    #[test]
+    fn a_dead_camera_is_noticed_by_its_own_rate() {
+        let thinned = Rate::new(0.05, Some(5.0));
+        assert_eq!(thinned.own_period(), Duration::from_millis(200));
+        assert_eq!(stall_timeout(Duration::from_secs(3), thinned, Duration::ZERO), Duration::from_secs(3));
+        let slower = Rate::new(30.0, Some(0.5));
+        assert_eq!(stall_timeout(Duration::from_secs(3), slower, Duration::ZERO), Duration::from_secs(6));
     }
 
     #[test]

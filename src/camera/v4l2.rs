@@ -135,7 +135,7 @@ impl V4l2Source {
             libc::ENOSPC => CameraError::Bandwidth { id: id.clone(), wanted: format!("{} at {frame_rate}", wanted()) },
             _ => failed(error),
         })?;
-        Ok(Self { device, queue, info, buffers, stamps: Stamps::new(frame_rate.period()), errored_frames: 0 })
+        Ok(Self { device, queue, info, buffers, stamps: Stamps::new(frame_rate), errored_frames: 0 })
     }
 
     fn sync(&self, buffer: BufferIndex, flags: u64) -> Result<(), CameraError> {
@@ -273,6 +273,7 @@ impl Camera for V4l2Source {
                 buffer.content = Some(Dequeued { timestamp, ..done });
                 return Ok(Some(BufferIndex(done.index)));
             }
+            self.stamps.found_empty();
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(None);

@@ -134,3 +134,23 @@ fn a_snapshot_of_a_slow_camera_waits_no_second_for_it_to_settle() {
         assert!(frames <= 3 && start.elapsed() < Duration::from_secs(4), "{frames} frames in {:?}", start.elapsed());
     }
 }
+
+#[test]
+fn a_slow_camera_that_may_stop_does_not_before_its_picture_can_be_fetched() {
+    let daemon = Start::test_pattern()
+        .set("camera.idle=stop")
+        .set("camera.idle_after=0s")
+        .set("camera.warm_up=0")
+        .set("camera.frame_rate=0.2")
+        .set("camera.stall_timeout=60s")
+        // The first picture is not there at once, as with a sensor.
+        .faults("{kind: stall, at: 1, for: 3s}")
+        .spawn();
+    // Somebody who gives up before.
+    drop(daemon.stream("/stream"));
+    daemon.wait_for("the first picture", |status| status["frames"]["encoded"].as_u64() >= Some(1));
+    // And asks again.
+    let snapshot = daemon.get("/snapshot");
+    assert_eq!(snapshot.status, 200, "{}", snapshot.text());
+    daemon.wait_for("the camera to stop", |status| status["camera"]["running"] == false);
+}

@@ -587,3 +587,14 @@ fn a_camera_of_one_picture_in_seven_seconds_is_well() {
     assert!(!daemon.log().contains("no picture"), "{}", daemon.log());
     assert_eq!(daemon.status()["health"]["state"], "streaming");
 }
+
+#[test]
+fn a_dead_camera_is_noticed_by_its_own_rate() {
+    // It gives 5 pictures a second, of which one in 20 s is taken.
+    let daemon =
+        raw("YUYV", "nodes=none;cam_stall@3").set("camera.frame_rate=0.05").set("camera.stall_timeout=1s").spawn();
+    let status = daemon.wait_for("the camera", |status| status["camera"]["running"] == true);
+    assert_eq!(status["camera"]["frame_rate"], 5.0);
+    daemon.wait_for_log("the camera has sent no frame for 1 s");
+    daemon.wait_for("the camera to be opened anew", |status| status["camera"]["running"] == true);
+}
