@@ -10,6 +10,13 @@ pub fn resize(buffer: &mut Vec<u8>, length: usize) {
     buffer.resize(length, 0);
 }
 
+/// Whether so many bytes could be allocated now. A limit (`LimitDATA=`) that they go beyond would end the program where
+/// they are allocated for good; nothing is touched, so that nothing is used up.
+pub fn has_room(bytes: usize) -> bool {
+    // A black box, for an allocation that nobody uses may be left out.
+    std::hint::black_box(Vec::<u8>::new().try_reserve_exact(bytes)).is_ok()
+}
+
 /// Puts pieces one behind the other, with the same care.
 pub fn join(buffer: &mut Vec<u8>, pieces: &[&[u8]]) {
     fit(buffer, pieces.iter().map(|piece| piece.len()).sum());
@@ -104,5 +111,11 @@ mod tests {
         resize(&mut buffer, SLACK);
         resize(&mut buffer, 1);
         assert!(buffer.capacity() >= SLACK);
+    }
+
+    #[test]
+    fn room_is_looked_for_without_taking_it() {
+        assert!(has_room(0) && has_room(1 << 20));
+        assert!(!has_room(usize::MAX) && !has_room(isize::MAX as usize));
     }
 }

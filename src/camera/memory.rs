@@ -49,7 +49,11 @@ impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mb = |bytes: u64| (bytes as f64 / 104_857.6).round() / 10.0;
         let Self { count, bytes, cma } = *self;
-        write!(f, "there is no memory for {count} buffers of {} MB, {} MB in all", mb(bytes), mb(bytes * count))?;
+        if count == 1 {
+            write!(f, "there is no memory for a buffer of {} MB", mb(bytes))?;
+        } else {
+            write!(f, "there is no memory for {count} buffers of {} MB, {} MB in all", mb(bytes), mb(bytes * count))?;
+        }
         if let Some(Cma { total, free }) = cma {
             write!(f, ", in the {} MB of contiguous memory (CMA), of which {} MB are free", mb(total), mb(free))?;
         }
@@ -94,5 +98,7 @@ mod tests {
             "there is no memory for 3 buffers of 1.3 MB, 4 MB in all: set a smaller camera.resolution, or \
              camera.buffer_count to 2"
         );
+        let text = Shortage { count: 1, bytes: 160 * MB, cma: None }.to_string();
+        assert_eq!(text, "there is no memory for a buffer of 160 MB: set a smaller camera.resolution");
     }
 }

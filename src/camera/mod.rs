@@ -187,7 +187,9 @@ impl Opener {
         let camera: Box<dyn Camera> = match config.source {
             config::Source::TestPattern => {
                 let script = self.script.borrow();
-                Box::new(TestPattern::new(script.size.unwrap_or(size), rate, script.frames + 1))
+                let size = script.size.unwrap_or(size);
+                test_pattern::check_memory(size)?;
+                Box::new(TestPattern::new(size, rate, script.frames + 1))
             }
             config::Source::Replay => Box::new(Replay::open(Path::new(&config.replay.path), rate, size)?),
             config::Source::Libcamera => {

@@ -10,11 +10,13 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, SystemTime};
 
 use super::control::{Control, Kind, Value};
+use super::memory::Shortage;
 use super::pace::Pace;
 use super::rate::Rate;
 use super::{BufferIndex, Camera, CameraError, CameraInfo};
 use crate::draw::{CHARACTER, Luma};
 use crate::frame::{MonotonicTime, PixelFormat, Plane, PlaneMut, RawFrame, RawFrameMut, Size};
+use crate::memory;
 
 const BLACK: u8 = 16;
 const WHITE: u8 = 235;
@@ -43,7 +45,7 @@ pub struct TestPattern {
 }
 
 impl TestPattern {
-    /// A test pattern whose first frame has the number `first`.
+    /// A test pattern whose first frame has the number `first`. See [`check_memory`].
     pub fn new(size: Size, frame_rate: f64, first: u64) -> Self {
         let info = CameraInfo {
             source: "test-pattern",
@@ -143,6 +145,24 @@ impl TestPattern {
             luma.fill(x, height - block, next - x, block, if set { WHITE } else { BLACK });
         }
     }
+}
+
+/// # Errors
+/// There is no memory for a test pattern of this size.
+pub fn check_memory(size: Size) -> Result<(), CameraError> {
+    let luma = size.width as usize * size.height as usize;
+    let chroma = size.width.div_ceil(2) as usize * size.height.div_ceil(2) as usize;
+    // Chroma twice, and one plane more while it is drawn anew.
+    let bytes = luma + 6 * chroma;
+    if memory::has_room(bytes) {
+        return Ok(());
+    }
+    Err(CameraError::Memory {
+        id: "test-pattern".to_owned(),
+        wanted: format!("{} {size}", PixelFormat::Yuv420),
+        // It lies in ordinary memory.
+        shortage: Shortage { count: 1, bytes: bytes as u64, cma: None },
+    })
 }
 
 /// Where the two lines of text stand; even, as chroma has half the size.

@@ -95,6 +95,17 @@ pub enum EncodeError {
         /// How much of it there is not.
         shortage: Shortage,
     },
+    /// There is no memory for the software encoder's buffers.
+    #[error(
+        "there is no memory for the software encoder with {size}, which takes {} MB: set a smaller camera.resolution",
+        bytes >> 20
+    )]
+    NoRoom {
+        /// Picture size.
+        size: Size,
+        /// Bytes it takes.
+        bytes: usize,
+    },
     /// The camera failed while its frame was encoded.
     #[error(transparent)]
     Camera(#[from] CameraError),
@@ -362,6 +373,7 @@ pub fn choose(
         is_fallback: false,
     };
     let new_software = || -> Result<Box<dyn Encoder>, EncodeError> {
+        software::check_memory(camera.size)?;
         let mut encoder = Software::new(quality)?;
         encoder.set_orientation(extras.orientation);
         encoder.set_limited_range(camera.limited_range);

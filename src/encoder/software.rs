@@ -77,6 +77,17 @@ impl Software {
     }
 }
 
+/// To be asked where a camera is opened: at its first frame the encoder could only end the program.
+///
+/// # Errors
+/// There is no memory for pictures of this size.
+pub(super) fn check_memory(size: Size) -> Result<(), EncodeError> {
+    // The worst JPEG, and the planes twice: taken apart, and with their range made full.
+    let [width, height] = [size.width, size.height].map(|side| side.next_multiple_of(2) as usize);
+    let bytes = worst_jpeg(size, tj::TJSAMP_TJSAMP_420)? + 3 * width * height;
+    if memory::has_room(bytes) { Ok(()) } else { Err(EncodeError::NoRoom { size, bytes }) }
+}
+
 impl Encoder for Software {
     fn kind(&self) -> &'static str {
         "software"

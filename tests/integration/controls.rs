@@ -222,3 +222,47 @@ fn a_stopped_camera_starts_for_a_change() {
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(control(&get(&daemon, "/api/v1/controls"), "Brightness")["value"], 0.2, "kept while it was stopped");
 }
+
+#[test]
+fn a_later_value_counts_in_whatever_spelling_when_the_camera_is_opened_anew() {
+    let daemon = Start::test_pattern().set("camera.controls={brightness: -0.25}").spawn();
+    let brightness = || control(&get(&daemon, "/api/v1/controls"), "Brightness")["value"].clone();
+    let _viewer = daemon.stream("/stream");
+    assert_eq!(brightness(), -0.25);
+    for (name, value, resolution) in
+        [("Brightness", 0.5, "640x360"), ("BRIGHTNESS", 0.25, "320x240"), ("brightness", 0.75, "640x480")]
+    {
+        daemon.patch("/api/v1/controls", &json!({ name: value }).to_string(), 200);
+        daemon.patch("/api/v1/settings", &json!({"resolution": resolution}).to_string(), 200);
+        assert_eq!(brightness(), value, "{name} at {resolution}");
+    }
+    assert_eq!(daemon.send("DELETE", "/api/v1/controls", "", "").status, 200);
+    assert_eq!(brightness(), -0.25, "as configured");
+}
+
+#[test]
+fn a_size_there_is_no_memory_for_is_refused_and_viewers_stay() {
+    let daemon = Start::test_pattern().spawn();
+    let mut stream = daemon.stream("/stream");
+    stream.part();
+    let pid = libc::pid_t::try_from(daemon.pid()).unwrap();
+    // The unit has LimitDATA=256M.
+    for (megabytes, resolution, what) in [
+        (128, "8192x8192", "camera test-pattern with YUV420 8192x8192: there is no memory for"),
+        (256, "8192x8192", "there is no memory for"),
+        (256, "7000x7000", "there is no memory for the software encoder with 7000x7000"),
+    ] {
+        let limit = libc::rlimit { rlim_cur: megabytes << 20, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: `limit` is read, and no old limit is asked for.
+        assert_eq!(unsafe { libc::prlimit(pid, libc::RLIMIT_DATA, &raw const limit, std::ptr::null_mut()) }, 0);
+        let answer = daemon.patch("/api/v1/settings", &json!({"resolution": resolution}).to_string(), 422);
+        let error = answer["error"].as_str().unwrap();
+        assert!(error.contains(what) && error.contains(" MB"), "{error}");
+        assert!(error.contains("set a smaller camera.resolution"), "{error}");
+        stream.part();
+    }
+    assert_eq!(get(&daemon, "/api/v1/settings")["resolution"], "320x240");
+    // What fits is taken all the same, and encoded.
+    daemon.patch("/api/v1/settings", r#"{"resolution": "2592x1944"}"#, 200);
+    stream.until("a large picture", |part| Decoded::of(&part.jpeg).size.width == 2592);
+}
