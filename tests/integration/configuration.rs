@@ -79,8 +79,7 @@ fn a_users_file_that_is_named_and_not_there_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let render = ["--user-config", "/nonexistent", "--render-system", folder.path().to_str().unwrap()];
     assert!(stderr(&run(&render)).contains(missing));
-    // The harness names one that is not there.
-    let daemon = Start::test_pattern().spawn();
+    let daemon = Start::test_pattern().missing_user_file().spawn();
     daemon.wait_for_log("there is no such file");
     assert_eq!(daemon.status()["config"]["problems"].as_array().unwrap().len(), 0);
 }

@@ -32,6 +32,7 @@ pub struct Daemon {
 pub struct Start {
     set: Vec<String>,
     user_file: Option<String>,
+    user_file_is_missing: bool,
     watchdog: Option<Duration>,
     notify: bool,
     standin: Option<String>,
@@ -48,7 +49,16 @@ impl Start {
     pub fn with(set: &[&str]) -> Self {
         let set = set.iter().map(|&s| s.to_owned()).collect();
         let (user_file, watchdog, standin, hold) = (None, None, None, None);
-        Self { set, user_file, watchdog, notify: false, standin, hold, environment: Vec::new() }
+        Self {
+            set,
+            user_file,
+            user_file_is_missing: false,
+            watchdog,
+            notify: false,
+            standin,
+            hold,
+            environment: Vec::new(),
+        }
     }
 
     pub fn set(mut self, argument: impl Into<String>) -> Self {
@@ -64,6 +74,12 @@ impl Start {
     /// Text of the FAT partition's file.
     pub fn user_file(mut self, text: &str) -> Self {
         self.user_file = Some(text.to_owned());
+        self
+    }
+
+    /// Names a file that is not there.
+    pub fn missing_user_file(mut self) -> Self {
+        self.user_file_is_missing = true;
         self
     }
 
@@ -100,7 +116,7 @@ impl Start {
     pub fn command(&self, folder: &Path) -> Command {
         let mut command = pinholed();
         // An empty one where there is none: one that is named and missing is told of.
-        let mut user_file = PathBuf::from("/dev/null");
+        let mut user_file = PathBuf::from(if self.user_file_is_missing { "/nonexistent" } else { "/dev/null" });
         if let Some(text) = &self.user_file {
             user_file = folder.join("user.yaml");
             std::fs::write(&user_file, text).unwrap();
