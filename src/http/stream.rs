@@ -580,10 +580,9 @@ impl Viewer {
         while !outgoing.is_empty() {
             let pieces = [IoSlice::new(&outgoing.part), IoSlice::new(outgoing.tail)];
             let pieces = if outgoing.tail.is_empty() { &pieces[..1] } else { &pieces[..] };
-            // Remembers that the socket was full, so that it is waited for.
-            let write =
-                || SockRef::from(socket).send_vectored_with_flags(pieces, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-            match socket.try_io(Interest::WRITABLE, write) {
+            let written =
+                SockRef::from(socket).send_vectored_with_flags(pieces, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+            match written {
                 Ok(n) => {
                     outgoing.advance(n);
                     sent.bytes += n as u64;
@@ -592,6 +591,8 @@ impl Viewer {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Tells tokio that the socket is full, so that it is waited for.
+                    let _ = socket.try_io(Interest::WRITABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
                     self.blocked.set(true);
                     return;
                 }

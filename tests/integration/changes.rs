@@ -24,9 +24,14 @@ fn reopened(daemon: &Daemon) -> usize {
     line.parse().unwrap()
 }
 
+/// Viewers are kept though a test reads nothing of them for long.
+fn patient() -> Start {
+    Start::test_pattern().set("http.write_timeout=10m")
+}
+
 #[test]
 fn of_600_who_ask_at_once_none_is_told_that_there_is_no_camera() {
-    let daemon = Start::test_pattern().spawn();
+    let daemon = patient().spawn();
     daemon.stream("/stream").part();
     let (start, before) = (Instant::now(), reopened(&daemon));
     let counts: [AtomicUsize; 3] = Default::default();
@@ -67,7 +72,7 @@ fn of_600_who_ask_at_once_none_is_told_that_there_is_no_camera() {
 #[test]
 fn a_flood_of_size_changes_leaves_a_viewer_its_pictures() {
     const RATE: f64 = 10.0;
-    let daemon = Start::test_pattern().set("camera.frame_rate=10").faults("{kind: open-takes, for: 250ms}").spawn();
+    let daemon = patient().set("camera.frame_rate=10").faults("{kind: open-takes, for: 250ms}").spawn();
     let mut stream = daemon.stream("/stream");
     stream.part();
     let (before, over) = (reopened(&daemon), AtomicBool::new(false));
@@ -102,7 +107,7 @@ fn a_flood_of_size_changes_leaves_a_viewer_its_pictures() {
 
 #[test]
 fn everybody_gets_what_was_asked_for_but_whose_key_the_camera_refuses() {
-    let daemon = Start::test_pattern()
+    let daemon = patient()
         .faults("{kind: open-takes, for: 100ms}, {kind: refuses, resolution: 800x600}, {kind: refuses, frame_rate: 7}")
         .spawn();
     let mut stream = daemon.stream("/stream");
@@ -152,7 +157,7 @@ fn everybody_gets_what_was_asked_for_but_whose_key_the_camera_refuses() {
 
 #[test]
 fn reading_waits_for_no_opening() {
-    let daemon = Start::test_pattern().faults("{kind: open-takes, for: 3s}").spawn();
+    let daemon = patient().faults("{kind: open-takes, for: 3s}").spawn();
     daemon.stream("/stream").part();
     let before = daemon.get(CONTROLS).text();
     daemon.patch(CONTROLS, r#"{"Brightness": 0.5}"#, 200);
@@ -179,7 +184,7 @@ fn reading_waits_for_no_opening() {
 
 #[test]
 fn a_stopped_camera_is_never_called_absent_and_reading_does_not_start_it() {
-    let daemon = Start::test_pattern().set("camera.idle=stop").set("camera.idle_after=0s").spawn();
+    let daemon = patient().set("camera.idle=stop").set("camera.idle_after=0s").spawn();
     let stopped = || daemon.wait_for("the camera to stop", |status| status["camera"]["running"] == false);
     let captured = stopped()["frames"]["captured"].clone();
     for _ in 0..5 {
@@ -204,9 +209,7 @@ fn a_stopped_camera_is_never_called_absent_and_reading_does_not_start_it() {
 
 #[test]
 fn what_was_asked_for_without_a_camera_is_given_up_if_it_cannot() {
-    let daemon = Start::test_pattern()
-        .faults("{kind: disappear, at: 20, for: 2s}, {kind: refuses, resolution: 800x600}")
-        .spawn();
+    let daemon = patient().faults("{kind: disappear, at: 20, for: 2s}, {kind: refuses, resolution: 800x600}").spawn();
     let mut stream = daemon.stream("/stream");
     daemon.wait_for("no camera", |status| status["health"]["state"] == "degraded");
     daemon.patch(CONTROLS, r#"{"Brightness": 0.2}"#, 503);
@@ -222,7 +225,7 @@ fn what_was_asked_for_without_a_camera_is_given_up_if_it_cannot() {
 
 #[test]
 fn settings_can_be_changed_again_and_again_on_a_camera_that_opens_slowly() {
-    let daemon = Start::test_pattern().faults("{kind: open-takes, for: 1500ms}").spawn();
+    let daemon = patient().faults("{kind: open-takes, for: 1500ms}").spawn();
     let mut stream = daemon.stream("/stream");
     stream.part();
     std::thread::scope(|scope| {
@@ -238,8 +241,7 @@ fn settings_can_be_changed_again_and_again_on_a_camera_that_opens_slowly() {
 
 #[test]
 fn everybody_is_answered_however_many_openings_it_takes() {
-    let daemon =
-        Start::test_pattern().faults("{kind: open-takes, for: 1s}, {kind: refuses, resolution: 160x120}").spawn();
+    let daemon = patient().faults("{kind: open-takes, for: 1s}, {kind: refuses, resolution: 160x120}").spawn();
     let mut stream = daemon.stream("/stream");
     stream.part();
     daemon.patch(SETTINGS, r#"{"frame_rate": 15}"#, 200);
