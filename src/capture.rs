@@ -498,8 +498,7 @@ impl<'a> Capture<'a> {
             if let Some(end) = self.limit_size(open) {
                 return end;
             }
-            let stall_timeout = rate::stall_timeout(self.config.stall_timeout.get(), frame_rate, open.exposure);
-            if open.last_good.elapsed() > stall_timeout {
+            if let Some(stall_timeout) = self.exceeded_silence(open) {
                 let seconds = stall_timeout.as_secs_f32();
                 let reason = match open.last_error.take() {
                     Some(error) => format!("the camera has sent no usable frame for {seconds} s: {error}"),
@@ -509,6 +508,15 @@ impl<'a> Capture<'a> {
             }
         }
         End::Closed
+    }
+
+    /// How long the camera was waited for in vain, if that was too long.
+    fn exceeded_silence(&self, open: &Open) -> Option<Duration> {
+        let silence = open.last_good.elapsed();
+        // It is never less than configured: nearly always that is all there is to compare.
+        let configured = Some(self.config.stall_timeout.get()).filter(|&configured| silence > configured)?;
+        let stall_timeout = rate::stall_timeout(configured, open.camera.info().frame_rate, open.exposure);
+        (silence > stall_timeout).then_some(stall_timeout)
     }
 
     /// Waits for the camera's next frame, the encoder's next JPEG, or the end of the round.

@@ -227,7 +227,10 @@ struct Segment<'a> {
 fn segment(data: &[u8], mut at: usize) -> Result<Segment<'_>, JpegError> {
     let truncated = JpegError::Truncated { length: data.len() };
     let (marker, marker_at) = loop {
-        at += memchr(0xff, data.get(at..).ok_or(truncated)?).ok_or(truncated)?;
+        // Nearly always there at once: not worth a call.
+        if data.get(at) != Some(&0xff) {
+            at += memchr(0xff, data.get(at..).ok_or(truncated)?).ok_or(truncated)?;
+        }
         match *data.get(at + 1).ok_or(truncated)? {
             0x00 => at += 2,
             0xff => at += 1,

@@ -174,8 +174,10 @@ const WINDOW: Duration = Duration::from_secs(1);
 impl Window {
     fn add(&mut self, n: u64, now: Instant) {
         self.roll(now);
+        // Only a window's first event can be far from the one before.
+        let before = self.last.replace(now).filter(|_| self.count == 0);
         self.count += n;
-        let gap = self.last.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        let gap = before.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         self.slow = if gap >= WINDOW { n as f64 / gap.as_secs_f64() } else { 0.0 };
     }
 

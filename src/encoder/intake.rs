@@ -10,7 +10,7 @@ use crate::jpeg::{self, Bound, JpegError, JpegInfo};
 
 /// Of pictures that end with their frame, the first ones and one in so many are searched for an end before that.
 const SEARCHED_FIRST: u32 = 4;
-const SEARCHED: u32 = 256;
+const SEARCHED: u32 = 1024;
 /// Pictures searched after one was found that ends before its frame does.
 const SEARCHED_ON: u32 = 300;
 /// A camera whose pictures all lack their end for this long, and so many in a row at least, never sends it.

@@ -42,7 +42,7 @@ const PRESENCE_ROUND: Duration = Duration::from_secs(1);
 /// A viewer that was sent nothing for this long gets its last picture once more: with [`REPEAT_ROUND`] less than 5 s, as
 /// Home Assistant gives up after 10.
 const REPEAT_AFTER: Duration = Duration::from_millis(3500);
-/// How often such viewers are looked for.
+/// How often such viewers are looked for, and those whose places were given away.
 const REPEAT_ROUND: Duration = Duration::from_secs(1);
 /// Stalled viewers are looked for at least this often.
 const STALL_ROUND: Duration = Duration::from_secs(1);
@@ -77,7 +77,7 @@ pub struct ViewerStats {
     pub sent: AtomicU64,
     /// Frames it missed.
     pub skipped: AtomicU64,
-    /// Its place is another's now: it ends as soon as it is looked at.
+    /// Its place is another's now: it ends within a second.
     ended: AtomicBool,
 }
 
@@ -193,7 +193,7 @@ pub struct Broadcaster {
     write_timeout: Duration,
     viewers: RefCell<Vec<Rc<Viewer>>>,
     running: Cell<bool>,
-    /// Wakes the loop when a viewer has come.
+    /// Wakes the loop when a viewer has come, or was sent something outside of it.
     arrived: tokio::sync::Notify,
 }
 
@@ -248,7 +248,7 @@ impl Broadcaster {
     fn attach(self: &Rc<Self>, viewer: &Rc<Viewer>) {
         viewer.connection.becomes_viewer();
         let mut sent = Sent::default();
-        viewer.flush(&mut sent);
+        viewer.flush(Instant::now(), &mut sent);
         self.count(&sent);
         self.viewers.borrow_mut().push(Rc::clone(viewer));
         if self.running.replace(true) {
@@ -260,12 +260,11 @@ impl Broadcaster {
 
     async fn run(self: Rc<Self>) {
         // However this ends, the next viewer starts it again.
-        let _running = Running(&self.running);
+        let _running =
+            Running { running: &self.running, looking_after: actix_rt::spawn(Rc::clone(&self).look_after()) };
         let mut frames = self.shared.hub.subscribe();
         let mut last_sequence = None;
         let mut shutdown = self.shutdown.clone();
-        let mut rounds = actix_rt::time::interval(REPEAT_ROUND);
-        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.tend();
             if self.viewers.borrow().is_empty() {
@@ -293,7 +292,6 @@ impl Broadcaster {
                 }
                 () = shutdown.requested() => self.close_all(),
                 () = sleep_until(deadline) => {}
-                _ = rounds.tick() => self.refresh(),
             }
         }
     }
@@ -329,10 +327,7 @@ impl Broadcaster {
         let mut sent = Sent::default();
         let mut newest = Newest::new(&self.shared);
         for viewer in self.viewers.borrow().iter() {
-            if !viewer.admission.stats.has_place() {
-                log::debug!("viewer {} makes room for another address", viewer.admission.stats.id);
-                viewer.abort();
-            } else if viewer.is_stalled(now, self.write_timeout) {
+            if viewer.is_stalled(now, self.write_timeout) {
                 self.shared.metrics.timed_out.inc();
                 log::debug!("viewer {} took nothing for {:?}: dropped", viewer.admission.stats.id, self.write_timeout);
                 viewer.abort();
@@ -344,7 +339,7 @@ impl Broadcaster {
             } else if viewer.repeat_at.get().is_some_and(|at| at <= now) {
                 viewer.repeat_at.set(None);
                 if let Some(frame) = newest.get() {
-                    viewer.repeat(frame, &mut sent);
+                    viewer.repeat(frame, now, &mut sent);
                 }
             }
         }
@@ -352,7 +347,26 @@ impl Broadcaster {
         self.viewers.borrow_mut().retain(|viewer| !viewer.closed.get());
     }
 
-    /// Shows viewers in a long silence that the stream still lives.
+    /// Once a second ends viewers whose places were given away, and shows those in a long silence that the stream still lives.
+    /// A task of its own: one more timer in the loop would be paid for with each frame.
+    async fn look_after(self: Rc<Self>) {
+        let mut rounds = actix_rt::time::interval(REPEAT_ROUND);
+        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            rounds.tick().await;
+            self.end_displaced();
+            self.refresh();
+        }
+    }
+
+    fn end_displaced(&self) {
+        for viewer in self.viewers.borrow().iter().filter(|viewer| !viewer.admission.stats.has_place()) {
+            log::debug!("viewer {} makes room for another address", viewer.admission.stats.id);
+            viewer.abort();
+            self.arrived.notify_one();
+        }
+    }
+
     fn refresh(&self) {
         let now = Instant::now();
         let mut sent = Sent::default();
@@ -360,7 +374,9 @@ impl Broadcaster {
         for viewer in self.viewers.borrow().iter().filter(|viewer| viewer.is_silent(now)) {
             let kept = viewer.kept.borrow().clone();
             if let Some(frame) = kept.as_ref().or_else(|| newest.get()) {
-                viewer.repeat(frame, &mut sent);
+                viewer.repeat(frame, now, &mut sent);
+                // Their connections may be blocked now, or gone.
+                self.arrived.notify_one();
             }
         }
         self.count(&sent);
@@ -390,11 +406,15 @@ impl Broadcaster {
 }
 
 /// Notes that a broadcaster's loop is over.
-struct Running<'a>(&'a Cell<bool>);
+struct Running<'a> {
+    running: &'a Cell<bool>,
+    looking_after: actix_rt::task::JoinHandle<()>,
+}
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.set(false);
+        self.running.set(false);
+        self.looking_after.abort();
     }
 }
 
@@ -537,10 +557,10 @@ impl Viewer {
     }
 
     /// The viewer's last frame once more, if nothing newer has come.
-    fn repeat(&self, frame: &JpegFrame, sent: &mut Sent) {
+    fn repeat(&self, frame: &JpegFrame, now: Instant, sent: &mut Sent) {
         if !self.closed.get() && !self.blocked.get() && self.last_sequence.get() == frame.sequence {
             self.start(frame);
-            self.flush(sent);
+            self.flush(now, sent);
         }
     }
 
@@ -557,7 +577,7 @@ impl Viewer {
         self.start(frame);
         self.admission.stats.sent.fetch_add(1, Ordering::Relaxed);
         sent.frames += 1;
-        self.flush(sent);
+        self.flush(now, sent);
     }
 
     fn start(&self, frame: &JpegFrame) {
@@ -573,8 +593,8 @@ impl Viewer {
         sent.skipped += n;
     }
 
-    /// Writes as much of the current frame as the connection takes.
-    fn flush(&self, sent: &mut Sent) {
+    /// Writes as much of the current frame as the connection takes. `now` is when the round of viewers began.
+    fn flush(&self, now: Instant, sent: &mut Sent) {
         let mut outgoing = self.outgoing.borrow_mut();
         let socket = self.connection.socket();
         while !outgoing.is_empty() {
@@ -586,7 +606,7 @@ impl Viewer {
                 Ok(n) => {
                     outgoing.advance(n);
                     sent.bytes += n as u64;
-                    self.progress.set(Instant::now());
+                    self.progress.set(now);
                     self.unacknowledged.set(0);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -615,10 +635,11 @@ impl Viewer {
                 self.close();
                 return true;
             }
-            self.flush(sent);
+            let now = Instant::now();
+            self.flush(now, sent);
             if !self.blocked.get() && self.waiting.get() && !self.closed.get() {
                 match newest.get() {
-                    Some(frame) => self.send(frame, Instant::now(), sent),
+                    Some(frame) => self.send(frame, now, sent),
                     None => self.waiting.set(false),
                 }
             }
