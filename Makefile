@@ -5,7 +5,7 @@
 #            PORT      port of `make run`, over what a file says (8080 where neither does)
 #            HOST, BINARY    of `make deploy`: user@address, program (default: the static one, without libcamera)
 #            SDK       of `make cross`: folder of the image's SDK
-#            BUILDROOT_DIR   Buildroot's sources, of `make image` and what is like it (else cloned); see scripts/image, also
+#            BUILDROOT_DIR   Buildroot's sources, of `make image` and what is like it (else cloned); see scripts/image/buildroot, also
 #                      for FRAGMENTS, O, BR2_DL_DIR, EXTERNAL
 #            DEVICE, IMAGE   of `make flash`; IMAGE also of `make test-device`
 #            PINHOLE_CACHE   where tools and roots for tests are kept (~/.cache/pinhole)
@@ -20,14 +20,14 @@ SHELL := /bin/bash
 PORT ?= 8080
 ARGS ?=
 export PINHOLE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pinhole
-# Given on make's command line or in the environment, they are for scripts/image.
+# Given on make's command line or in the environment, they are for scripts/image/buildroot.
 export BUILDROOT_DIR FRAGMENTS O BR2_DL_DIR EXTERNAL
 export CROSS_CONFIG := cross.toml
-# Rust and tools that scripts/setup installed where the machine has none.
+# Rust and tools that scripts/env/setup installed where the machine has none.
 export PATH := $(PINHOLE_CACHE)/tools/bin:$(HOME)/.cargo/bin:$(PATH)
 
 # Evaluated when a recipe runs: setup may have installed libcamera just before.
-features = $$(scripts/features)
+features = $$(scripts/env/features)
 
 .PHONY: help
 help: ## list the targets, and the variables some of them take
@@ -59,143 +59,153 @@ build: setup ## build the daemon as it ships (release)
 
 .PHONY: setup
 setup: ## install what building needs (Debian packages; Rust where there is none)
-	@scripts/setup build
+	@scripts/env/setup build
+
+.PHONY: ci-fast
+ci-fast: ## lint, unit and integration tests: what a change must pass before anybody looks at it
+	@$(MAKE) --no-print-directory lint
+	$(MAKE) --no-print-directory test
+
+.PHONY: ci
+ci: ## all that must hold: each lane of tests, its log in target/ci
+	@.ci/run
 
 .PHONY: test
 test: ## unit and integration tests
-	@scripts/setup build
-	scripts/test
+	@scripts/env/setup build
+	tests/run
 
 .PHONY: lint
 lint: ## rustfmt, clippy, cargo deny, shellcheck
-	@scripts/setup build lint
+	@scripts/env/setup build lint
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets $(features) -- -D warnings
 	cargo deny --log-level error check bans licenses sources
-	shellcheck -x .ci/run $$(grep -rlIE '^#!.*\b(ba)?sh$$' scripts cross tests/*/init buildroot-external)
+	shellcheck -x .ci/run benches/run* tests/run tests/*/run tests/*/init \
+		$$(grep -rlIE '^#!.*\b(ba)?sh$$' scripts cross buildroot-external)
 
 .PHONY: test-libcamera
 test-libcamera: ## tests against real libcamera and its virtual cameras (in a Debian 13 root)
-	@scripts/setup build nextest
-	scripts/test-libcamera
+	@scripts/env/setup build nextest
+	tests/libcamera/run
 
 .PHONY: test-usb
 test-usb: ## tests with a USB camera in an emulated PC (real uvcvideo and libcamera)
-	@scripts/setup build
-	scripts/test-usb
+	@scripts/env/setup build
+	tests/usb/run
 
 .PHONY: armv6
 armv6: ## build for the Pi Zero's processor, with Debian's armel libcamera
-	scripts/build-armv6
+	scripts/build/armv6
 
 .PHONY: test-armv6
 test-armv6: ## all tests on the ARMv6 build, its processor emulated
-	@scripts/setup build nextest
-	scripts/test-armv6
+	@scripts/env/setup build nextest
+	tests/armv6/run
 
 .PHONY: bench-armv6
 bench-armv6: ## count the ARMv6 build's instructions for each frame
-	scripts/bench-armv6 $(ARGS)
+	benches/run-armv6 $(ARGS)
 
 .PHONY: armv6-hf
 armv6-hf: ## build what ships, hard-float, without libcamera: also as one static file for any Pi
-	scripts/build-armv6-hf
+	scripts/build/armv6-hf
 
 .PHONY: test-armv6-hf
 test-armv6-hf: ## build the static file and run it on an emulated ARM1176
-	scripts/test-armv6-hf
+	tests/armv6-hf/run
 
 .PHONY: cross
 cross: ## build in a container with cross: SDK=folder for the image's SDK, else Debian's armel
-	PINHOLE_SDK='$(SDK)' scripts/cross $(if $(SDK),arm-unknown-linux-gnueabihf)
+	PINHOLE_SDK='$(SDK)' scripts/build/cross $(if $(SDK),arm-unknown-linux-gnueabihf)
 
 .PHONY: test-check-elf
 test-check-elf: ## tests of the check that a binary has no code of ARMv7
-	@scripts/test-check-elf
+	@tests/check-elf/run
 
 .PHONY: test-zero
 test-zero: ## the ARMv6 build with a USB camera on an emulated Pi Zero
-	scripts/test-zero
+	tests/zero/run
 
 .PHONY: test-device
 test-device: ## the appliance on an emulated Pi Zero: boots, is supervised, survives (PINHOLE_POWER_CUTS=N, IMAGE=file)
-	PINHOLE_IMAGE='$(IMAGE)' scripts/test-device
+	PINHOLE_IMAGE='$(IMAGE)' tests/device/run
 
 .PHONY: test-clients
-test-clients: build ## tests with ffmpeg, OpenCV, curl, Chromium and others
-	PINHOLED=$(CURDIR)/target/release/pinholed scripts/test-clients
+test-clients: quick ## tests with ffmpeg, OpenCV, curl, Chromium and others
+	tests/clients/run
 
 .PHONY: test-units
 test-units: ## systemd units: verify, and sandbox exposure
-	scripts/test-units
+	tests/units/run
 
 .PHONY: test-overlay
 test-overlay: ## the appliance's scripts, without a machine
-	@scripts/test-overlay
+	@tests/overlay/run
 
 .PHONY: test-network
 test-network: ## the appliance's network under systemd-networkd and -resolved, in network namespaces
-	scripts/test-network
+	tests/network/run
 
 .PHONY: test-gadget
 test-gadget: ## the appliance's network by USB, both ends of the cable in an emulated PC
-	scripts/test-gadget
+	tests/gadget/run
 
 .PHONY: bench
 bench: build ## measure beside other servers, then micro-benchmarks
-	scripts/bench $(ARGS)
+	benches/run $(ARGS)
 	cargo bench --locked $(features) --bench hot_path
 
 .PHONY: attack
 attack: build ## what strangers can do to a viewer: a table (needs root)
-	PINHOLED=target/release/pinholed scripts/attack $(ARGS)
+	PINHOLED=target/release/pinholed tests/attacks/run $(ARGS)
 
 .PHONY: image
 image: ## the SD card image, with Buildroot (FRAGMENTS=emulated|debug): prints path, size, SHA-256
-	@scripts/image
+	@scripts/image/buildroot
 
 .PHONY: sdk
 sdk: ## the SDK that `make cross SDK=` compiles with for the image
-	@scripts/image sdk
+	@scripts/image/buildroot sdk
 
 .PHONY: test-reproducible
 test-reproducible: ## build daemon and root of a finished image once more: the same bytes?
-	@scripts/image reproduce
+	@scripts/image/buildroot reproduce
 
 .PHONY: menuconfig
 menuconfig: ## choose what is in the image, in Buildroot's menu
-	@scripts/image $@
+	@scripts/image/buildroot $@
 
 .PHONY: linux-menuconfig
 linux-menuconfig: ## the same of its kernel
-	@scripts/image $@
+	@scripts/image/buildroot $@
 
 .PHONY: savedefconfig
 savedefconfig: ## write what menuconfig changed into the defconfig
-	@scripts/image $@
+	@scripts/image/buildroot $@
 
 .PHONY: flash
 flash: ## write the image onto an SD card: DEVICE=/dev/sdX [IMAGE=file.img.xz]
-	@scripts/flash '$(DEVICE)' '$(IMAGE)'
+	@scripts/image/flash '$(DEVICE)' '$(IMAGE)'
 
 .PHONY: test-flash
 test-flash: ## tests of flash, without a disk
-	@scripts/test-flash
+	@tests/flash/run
 
 .PHONY: check-buildroot
 check-buildroot: ## the image's sources, without building it (more of them with BUILDROOT_DIR)
-	@scripts/check-buildroot
+	@scripts/image/check-buildroot
 
 .PHONY: deploy
 deploy: ## try a program on a running Pi until its next boot: HOST=user@address [BINARY=file]
 	@[[ -n "$(HOST)" ]] || { echo "usage: make deploy HOST=user@address [BINARY=file]" >&2; exit 2; }
 	binary='$(BINARY)'
-	[[ -n $$binary ]] || binary=$$(scripts/build-armv6-hf musl)
-	scripts/deploy '$(HOST)' "$$binary"
+	[[ -n $$binary ]] || binary=$$(scripts/build/armv6-hf musl)
+	scripts/image/deploy '$(HOST)' "$$binary"
 
 .PHONY: test-deploy
 test-deploy: ## tests of deploy, without a Pi
-	@scripts/test-deploy
+	@tests/deploy/run
 
 .PHONY: fmt
 fmt: ## format the sources

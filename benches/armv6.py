@@ -1,4 +1,4 @@
-"""Counts the instructions of ARM programs; scripts/bench-armv6 builds them and runs this.
+"""Counts the instructions of ARM programs; benches/run-armv6 builds them and runs this.
 
 QEMU tells which block of code runs next and, once, what is in each (-d exec,nochain,in_asm): runs times length, summed,
 is what the program executed in user mode. A run of single steps gave the same number. The kernel's part is this

@@ -1,4 +1,4 @@
-//! One piece of work, done a given number of times, for counting its instructions: see `scripts/bench-armv6`.
+//! One piece of work, done a given number of times, for counting its instructions: see `benches/run-armv6`.
 //!
 //!     counted pictures WIDTHxHEIGHT BYTES DIR    writes JPEGs of about so many bytes each
 //!     counted WORK WIDTHxHEIGHT COUNT DIR        does WORK on the first of them COUNT times

@@ -18,5 +18,5 @@ foreach(tool "C_COMPILER CC" "CXX_COMPILER CXX" "AR AR" "RANLIB RANLIB")
 endforeach()
 
 # libjpeg-turbo would take its NEON routines in and choose at run time. No ARM1176 has NEON: they are dead weight, and
-# nobody could tell from the file that the program never runs code of ARMv7 (scripts/check-elf).
+# nobody could tell from the file that the program never runs code of ARMv7 (scripts/build/check-elf).
 set(WITH_SIMD OFF CACHE BOOL "" FORCE)

@@ -4,7 +4,7 @@
 //! (tests/instruments/fakecam.c), the Python one by itself. The servers run on CPU 0, the load client, a process of its
 //! own, on CPU 1, where there are two. One server runs at a time; each scenario takes them in turn, in several rounds.
 //!
-//! Run it with `scripts/bench`, which installs what this needs, or `cargo bench --bench streams -- --help`.
+//! Run it with `benches/run`, which installs what this needs, or `cargo bench --bench streams -- --help`.
 
 mod client;
 mod frames;
@@ -267,7 +267,7 @@ fn main() -> ExitCode {
         Ok(ExitCode::SUCCESS)
     } else if !has("--bench") {
         // `cargo test --all-targets` and nextest run benches too: minutes of measuring are not what they want.
-        println!("nothing measured: run scripts/bench or `cargo bench --bench streams`");
+        println!("nothing measured: run benches/run or `cargo bench --bench streams`");
         Ok(ExitCode::SUCCESS)
     } else {
         options(&arguments).and_then(|options| run(&options))

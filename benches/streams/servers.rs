@@ -185,7 +185,7 @@ impl Programs {
 fn missing(kind: Kind, program: &str) -> String {
     let remedy = match kind {
         Kind::Ours => "build it (cargo build --release) or name it with --pinholed",
-        Kind::Ustreamer => "install ustreamer, or run scripts/bench, or leave it out with --servers",
+        Kind::Ustreamer => "install ustreamer, or run benches/run, or leave it out with --servers",
         Kind::Seed => "install python3 or leave it out with --servers",
     };
     format!("cannot run {program}: {remedy}")
@@ -371,5 +371,5 @@ pub fn find_ustreamer(root: Option<&Path>) -> Result<Vec<String>> {
             root.join("usr/bin/ustreamer").display().to_string(),
         ]);
     }
-    bail!("{} has ustreamer but no C library: remove that folder, scripts/bench makes it anew", root.display())
+    bail!("{} has ustreamer but no C library: remove that folder, benches/run makes it anew", root.display())
 }

@@ -1,31 +1,12 @@
-"""Fixtures of the real-client lane: the real daemon on a loopback port, Chromium, artifacts, a table of figures."""
+"""Fixtures of the real-client lane: daemons, Chromium."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import shlex
 import shutil
-import signal
-import subprocess
-import sys
-import threading
-import time
-import urllib.request
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "instruments"))
-import lane  # noqa: E402
-from lane import figure, pytest_terminal_summary  # noqa: E402, F401
-
-ARTIFACTS = ROOT / "target" / "clients"
-WIDTH, HEIGHT, RATE = 640, 480, 30
-# What counts as full rate. The lane shares its cores with a browser and a decoder.
-RATE_FLOOR = 0.8 * RATE
+from daemon import ARTIFACTS, Daemon, daemon_command, until
 
 
 def pytest_configure(config):
@@ -34,92 +15,6 @@ def pytest_configure(config):
 
 def pytest_report_header(config):
     return f"daemon: {' '.join(daemon_command())}"
-
-
-def daemon_command() -> list[str]:
-    if os.environ.get("PINHOLED"):
-        return shlex.split(os.environ["PINHOLED"])
-    for profile in ("release", "debug"):
-        path = ROOT / "target" / profile / "pinholed"
-        if path.exists():
-            return [str(path)]
-    pytest.exit("no daemon: build it (cargo build --release) or set PINHOLED", returncode=2)
-
-
-def until(what: str, condition, seconds: float = 15, every: float = 0.1):
-    """As the other lanes' (lane.py), but that no machine is emulated here: less patience."""
-    return lane.until(what, condition, seconds, every)
-
-
-class Daemon:
-    """One pinholed. Its log is kept and shown when it does not start or stop as it must."""
-
-    def __init__(self, *settings: str, port: int = 0, user_config: str = "/dev/null"):
-        self.settings = settings
-        self.user_config = user_config
-        self.port = port
-        self.log: list[str] = []
-        self.start()
-
-    def start(self):
-        defaults = (
-            "camera.source=test-pattern",
-            f"camera.resolution={WIDTH}x{HEIGHT}",
-            f"camera.frame_rate={RATE}",
-            f"http.listen=127.0.0.1:{self.port}",
-        )
-        command = daemon_command() + ["--user-config", self.user_config]
-        for setting in defaults + self.settings:
-            command += ["--set", setting]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.PIPE, text=True, errors="replace")
-        listening = threading.Event()
-        process = self.process
-
-        def drain():
-            for line in process.stderr:
-                self.log.append(line)
-                match = re.search(r"listening on http://127\.0\.0\.1:(\d+)", line)
-                if match:
-                    self.port = int(match[1])
-                    listening.set()
-
-        threading.Thread(target=drain, daemon=True).start()
-        if not listening.wait(15):
-            self.kill()
-            pytest.fail("the daemon did not say where it listens:\n" + "".join(self.log))
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def status(self) -> dict:
-        with urllib.request.urlopen(self.url + "/api/v1/status", timeout=5) as answer:
-            return json.load(answer)
-
-    def viewers(self) -> int:
-        return self.status()["viewers"]["count"]
-
-    def kill(self, sig: int = signal.SIGKILL):
-        if self.process.poll() is None:
-            self.process.send_signal(sig)
-            self.process.wait(10)
-
-    def stop(self):
-        """A graceful stop: within 2 s (0.5 s are ours), code 0, and nobody had to be counted out by force."""
-        if self.process.poll() is not None:
-            pytest.fail(f"the daemon ended by itself, code {self.process.returncode}:\n" + "".join(self.log[-50:]))
-        began = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            code = self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            pytest.fail("SIGTERM did not stop the daemon within 10 s:\n" + "".join(self.log[-50:]))
-        assert code == 0, f"code {code} after SIGTERM:\n" + "".join(self.log[-50:])
-        assert time.monotonic() - began < 2.5, "a stop takes more than 2 s"
-        panics = [line for line in self.log if "panicked" in line]
-        assert not panics, panics
 
 
 @pytest.fixture(scope="session")

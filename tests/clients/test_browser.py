@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from conftest import ARTIFACTS, HEIGHT, RATE_FLOOR, WIDTH, until
+from daemon import ARTIFACTS, HEIGHT, RATE_FLOOR, WIDTH, until
 from test_wire import Connection, get
 
 JSON = {"Content-Type": "application/json"}
@@ -638,7 +638,7 @@ def test_diagnostics(own_daemon, browser, tmp_path, monkeypatch, look, width, he
     assert_console_is_clean(driver)
 
 
-# ---- other engines, where they are installed (PINHOLE_CLIENTS=all scripts/test-clients) -----------
+# ---- other engines, where they are installed (PINHOLE_CLIENTS=all tests/clients/run) -----------
 
 
 def assert_other_browser_works(driver, daemon, figure, name: str):

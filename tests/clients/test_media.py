@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from conftest import HEIGHT, RATE, RATE_FLOOR, WIDTH
+from daemon import HEIGHT, RATE, RATE_FLOOR, WIDTH
 
 
 def run(*command: str, seconds: float = 40, **options) -> subprocess.CompletedProcess:
@@ -88,7 +88,7 @@ def test_opencv(daemon, figure):
 def optional(program: str) -> str:
     path = shutil.which(program)
     if not path:
-        pytest.skip(f"{program} is not installed (optional; scripts/test-clients tries to install it)")
+        pytest.skip(f"{program} is not installed (optional; tests/clients/run tries to install it)")
     return path
 
 

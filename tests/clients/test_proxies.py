@@ -12,7 +12,8 @@ import time
 
 import pytest
 
-from conftest import RATE, ROOT, until
+from daemon import RATE, until
+from support.lane import ROOT
 from test_browser import assert_console_is_clean, assert_moves, api, line_error, open_panel, type_in, wait_for_state
 from test_wire import Connection, get
 
@@ -36,7 +37,7 @@ def proxy(tmp_path):
     started = []
 
     def start(command: list[str], port: int):
-        assert shutil.which(command[0]), f"{command[0]} is not there: scripts/test-clients gets it"
+        assert shutil.which(command[0]), f"{command[0]} is not there: tests/clients/run gets it"
         log = open(tmp_path / "proxy.log", "wb")
         started.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                         start_new_session=True, env=os.environ | {"HOME": str(tmp_path)}))

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from conftest import HEIGHT, RATE_FLOOR, WIDTH
+from daemon import HEIGHT, RATE_FLOOR, WIDTH
 
 
 def decoded(jpeg: bytes) -> np.ndarray:

@@ -7,7 +7,10 @@ import time
 
 import numpy as np
 import pytest
-from conftest import FPS, SETTINGS, SIZE, Server, Viewer, decoded, first_part, size_of, until, watch
+from appliance import FPS, SETTINGS, SIZE, Server, first_part, watch
+from support.emulated import Viewer
+from support.lane import until
+from support.pictures import decoded, size_of
 
 # A person's editor: a byte order mark, and lines that end as on Windows.
 WINDOWS = b"\xef\xbb\xbf" + SETTINGS.replace("\n", "\r\n").encode()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 
 import pytest
-from conftest import BOOT, SIZE, Camera, Pictures, Server, first_part
+from appliance import BOOT, SIZE, Server, first_part
+from support.emulated import Camera
+from support.pictures import Pictures
 
 RATE = 5
 
@@ -29,7 +31,7 @@ def stream(card, name: str, pictures: Pictures):
             camera.end()
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(4 * 2 * BOOT)
 def test_camera_plugged_in_later(card, tmp_path, figure):
     pictures = Pictures(tmp_path / SIZE, SIZE)
     for attempt in range(1, 4):

@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, first_part, until
+from appliance import first_part
+from support.lane import ROOT, until
 
 
 @pytest.fixture

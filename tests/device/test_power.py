@@ -6,7 +6,8 @@ import os
 import time
 
 import pytest
-from conftest import BOOT, SETTINGS, Appliance, first_part, until
+from appliance import BOOT, SETTINGS, Appliance, first_part
+from support.lane import until
 
 # Each round has two: one on the way up, and one while streaming.
 CUTS = int(os.environ.get("PINHOLE_POWER_CUTS") or (5 if os.environ.get("CI") else 20))

@@ -1,4 +1,4 @@
-//! How tests start programs: as they are or, where `scripts/test-armv6` says so, in an emulator.
+//! How tests start programs: as they are or, where `tests/armv6/run` says so, in an emulator.
 //!
 //! `PINHOLE_TEST_RUNNER` has words to put before a program (`qemu-arm -cpu arm1176 -L ROOT`; a static one: it must not
 //! load what is to be preloaded in the program), `PINHOLED` the daemon to test in place of cargo's, `PINHOLE_TEST_STANDIN`

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import DEBIAN, OVERLAY, ROOT, Machine, found, look, until
+from machines import DEBIAN, OVERLAY, Machine, found, look
+from support.lane import ROOT, until
 
 # What it has of a machine: no devices, so neither card nor udev; a cgroup hierarchy without controllers.
 INIT = """
@@ -22,7 +23,7 @@ cp "$repository"/systemd/pinhole.{service,socket} "$root/usr/lib/systemd/system"
 # What Debian's packages have enabled, and have no use for without a bus.
 find "$root/etc/systemd/system" -name '*.wants' -exec rm -r {} +
 for unit in systemd-logind.service getty.target; do ln -s /dev/null "$root/etc/systemd/system/$unit"; done
-"$repository/scripts/enable-units" "$root"
+"$repository/scripts/build/enable-units" "$root"
 mkdir -p "$root"/{boot,data}
 for place in boot data; do
 	printf '[Mount]\\nWhat=tmpfs\\nWhere=/%s\\nType=tmpfs\\nOptions=ro\\n[Install]\\nWantedBy=multi-user.target\\n' "$place" \\

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import time
 
-from conftest import Camera, Machine, found, look, until
+from machines import Camera, Machine, found, look
+from support.lane import until
 
 # What udhcpc was given, for the tests to read.
 LEASE = """#!/bin/sh

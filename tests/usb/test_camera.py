@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import time
 
-import pytest
+from instruments.usbcam import without_dht
+from support.emulated import FPS, Viewer
+from support.lane import until
+from support.pictures import Pictures, decoded
 
-from conftest import FPS, SOURCES, Pictures, Viewer, decoded, until
-from usbcam import without_dht
+from conftest import SOURCES
 
 
 def test_byte_for_byte(camera, daemon, machine, pictures, source, figure):
@@ -92,7 +94,7 @@ def test_unplugged_and_plugged_in_again(camera, daemon, machine, pictures, sourc
             viewer.part_that("a picture of the camera's", files.__contains__)
             assert running.request("/snapshot")[0] == 200
             usb.unplug()
-            running.until_state("degraded", 10)
+            running.until_state("degraded")
             placeholder = viewer.part_that("a placeholder", lambda jpeg: jpeg not in files)
             assert decoded(placeholder.jpeg).shape == (480, 640, 3), "placeholders have the size of the pictures"
             code, headers, body = running.request("/snapshot")
@@ -103,7 +105,7 @@ def test_unplugged_and_plugged_in_again(camera, daemon, machine, pictures, sourc
             back = viewer.part_that("a picture of the camera's", files.__contains__)
             figure(f"back after plugging in, {SOURCES[source]}", f"{back.timestamp - plugged:.2f} s")
             assert back.timestamp - plugged <= 5
-            until("a snapshot", lambda: running.request("/snapshot")[0] == 200, 5)
+            until("a snapshot", lambda: running.request("/snapshot")[0] == 200)
             assert running.state() == "streaming"
             assert running.status()["viewers"]["list"][0]["id"] == 1, "still the first viewer"
 
@@ -126,7 +128,7 @@ def test_stall(camera, daemon, machine, pictures, source):
             assert running.state() == "stalled"
             usb.signal(signal.SIGHUP)
         viewer.part_that("a picture of the camera's", files.__contains__)
-        until("streaming", lambda: running.state() == "streaming", 5)
+        until("streaming", lambda: running.state() == "streaming")
 
 
 def test_two_cameras(camera, daemon, machine, pictures, tmp_path):
@@ -141,7 +143,7 @@ def test_two_cameras(camera, daemon, machine, pictures, tmp_path):
     with Viewer(machine) as viewer:
         viewer.part_that("a picture of the second camera", others.__contains__)
         second.unplug()
-        running.until_state("degraded", 10)
+        running.until_state("degraded")
         for _ in range(5):
             assert viewer.part().jpeg not in pictures["640x480"]
         second.plug()
@@ -157,11 +159,11 @@ def test_auto_waits_for_libcamera(camera, daemon, machine, pictures):
     with Viewer(machine) as viewer:
         viewer.part_that("a picture of the camera's", files.__contains__)
         usb.unplug()
-        running.until_state("degraded", 10)
+        running.until_state("degraded")
         machine.run(f"kill -STOP {udevd}")
         try:
             usb.plug()
-            until("a video device", lambda: machine.video_devices(), 10)
+            until("a video device", lambda: machine.video_devices())
             time.sleep(4)
         finally:
             machine.run(f"kill -CONT {udevd}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from conftest import Viewer, until
+from support.emulated import Viewer
+from support.lane import until
 
 # Of source: name, type, minimum, maximum, default, a value to set; then what of it arrives in the camera.
 BRIGHTNESS = {
@@ -44,7 +45,7 @@ def patch(running, body: dict, arrives: list[str]):
     mark = len(running.camera.lines)
     after = by_name(running.json("/api/v1/controls", "PATCH", body))
     for line in arrives:
-        running.camera.wait_for(f"SET_CUR {line}", mark, 10)
+        running.camera.wait_for(f"SET_CUR {line}", mark)
     assert not [line for line in running.camera.log(mark) if "refused" in line]
     return after
 
@@ -87,7 +88,7 @@ def test_all_reset(running, source):
     patch(running, {name: value}, [f"brightness {arrived}"])
     mark = len(running.camera.lines)
     after = by_name(running.json("/api/v1/controls", "DELETE"))
-    running.camera.wait_for("SET_CUR brightness 0", mark, 10)
+    running.camera.wait_for("SET_CUR brightness 0", mark)
     assert after[name]["value"] == default
 
 
@@ -96,11 +97,11 @@ def test_kept_when_the_camera_is_plugged_in_again(running, source):
     name, _, _, _, _, value, arrived = BRIGHTNESS[source]
     patch(running, {name: value}, [f"brightness {arrived}"])
     running.camera.unplug()
-    running.until_state("degraded", 10)
+    running.until_state("degraded")
     mark = len(running.camera.lines)
     running.camera.plug()
-    running.camera.wait_for(f"SET_CUR brightness {arrived}", mark, 15)
-    until("the value is listed", lambda: controls(running)[name]["value"] == value, 5)
+    running.camera.wait_for(f"SET_CUR brightness {arrived}", mark)
+    until("the value is listed", lambda: controls(running)[name]["value"] == value)
 
 
 def test_refused(running, source):
@@ -124,4 +125,4 @@ def test_refused(running, source):
     assert running.request("/api/v1/settings", "PATCH", {"frame_rate": 5}, foreign)[0] == 403
     own = {"Origin": f"http://127.0.0.1:{running.machine.http}"}
     assert running.request("/api/v1/controls", "PATCH", {name: value}, own)[0] == 200
-    running.camera.wait_for(f"SET_CUR brightness {arrived}", mark, 10)
+    running.camera.wait_for(f"SET_CUR brightness {arrived}", mark)

@@ -6,7 +6,11 @@ import time
 
 import pytest
 
-from conftest import FPS, SIZES, Viewer, decoded, size_of, until
+from support.emulated import FPS, Viewer
+from support.lane import until
+from support.pictures import decoded, size_of
+
+from conftest import SIZES
 
 
 def test_resolution_changes_under_a_viewer(camera, daemon, machine, pictures, source):
@@ -99,10 +103,10 @@ def test_camera_stops_while_nobody_watches(camera, daemon, machine, pictures, so
             viewer.part_that("a picture of the camera's", files.__contains__)
             [viewer.part() for _ in range(10)]
         left = time.time()
-        stopped = usb.wait_for("stream stop", mark, 10)
-        assert 0.9 < stopped - left < 5, "a second after the last viewer left, not before"
+        stopped = usb.wait_for("stream stop", mark)
+        assert stopped - left > 0.9, "a second after the last viewer left, not before"
         mark = len(usb.lines)
-        until("idle", lambda: running.state() == "idle", 5)
+        until("idle", lambda: running.state() == "idle")
         assert running.request("/healthz")[0] == 200
         time.sleep(2)
         assert not [line for line in usb.log(mark) if "stream start" in line], "asking for its state starts no camera"
@@ -112,9 +116,9 @@ def test_camera_stops_while_nobody_watches(camera, daemon, machine, pictures, so
         figure("first picture after a stop", f"{first.timestamp - offset - came:.2f} s")
         assert first.jpeg in files, "no placeholder while it starts"
         assert first.timestamp >= came + offset - 0.2, "a fresh picture, not the one from before"
-        usb.wait_for("stream start", mark, 5)
+        usb.wait_for("stream start", mark)
     mark = len(usb.lines)
-    usb.wait_for("stream stop", mark, 10)
+    usb.wait_for("stream stop", mark)
     code, _, body = running.request("/snapshot")
     assert code == 200 and body in files, "a snapshot wakes the camera up, too"
     assert "warning" not in running.log()
@@ -127,10 +131,10 @@ def test_stopped_camera_is_unplugged(camera, daemon, machine, pictures, source):
     files = pictures["640x480"]
     with Viewer(machine) as viewer:
         viewer.part_that("a picture of the camera's", files.__contains__)
-    usb.wait_for("stream stop", 0, 10)
+    usb.wait_for("stream stop", 0)
     usb.unplug()
     with Viewer(machine) as viewer:
         viewer.part_that("a placeholder", lambda jpeg: jpeg not in files)
-        running.until_state("degraded", 5)
+        running.until_state("degraded")
         usb.plug()
         viewer.part_that("a picture of the camera's", files.__contains__)

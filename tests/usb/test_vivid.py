@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from conftest import Viewer, decoded, until
+from support.emulated import Viewer
+from support.lane import until
+from support.pictures import decoded
 
 # Its default picture: colour bars of 75 %, blue, green, red.
 BARS = {"white": (191, 191, 191), "yellow": (0, 191, 191), "cyan": (191, 191, 0), "green": (0, 191, 0),
@@ -16,7 +18,7 @@ def vivid(machine):
     """Its capture node; the input is a webcam with sizes from 320x180 on."""
     machine.run("modprobe vivid n_devs=1 node_types=0x1 num_inputs=1 input_types=0x0 num_outputs=0 && udevadm settle")
     yield "/dev/" + machine.run("cd /sys/class/video4linux; grep -l vivid */name").split("/")[0]
-    until("vivid is free", lambda: machine.run("rmmod vivid && echo gone || true").strip().endswith("gone"), 10)
+    until("vivid is free", lambda: machine.run("rmmod vivid && echo gone || true").strip().endswith("gone"))
 
 
 def test_colour_bars(vivid, daemon, machine, figure):

@@ -1,0 +1,1 @@
+"""What lanes of pytest share. Each finds it by the `pythonpath` of its pytest.ini."""
