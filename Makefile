@@ -33,6 +33,8 @@ features = $$(scripts/env/features)
 help: ## list the targets, and the variables some of them take
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 	echo
+	echo "Times are of two free cores, with what earlier runs have left in PINHOLE_CACHE: the first takes longer."
+	echo
 	sed -n '/^# Variables:/,/^$$/s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: run
@@ -48,12 +50,12 @@ run: quick ## build quickly, then serve the best camera there is, else the test 
 		--$(if $(filter file,$(origin PORT)),default,set) 'http.listen=[::]:$(PORT)' $(ARGS)
 
 .PHONY: quick
-quick: setup ## build the daemon as `make run` does: optimised, but not as what ships
+quick: setup ## build the daemon as `make run` does: optimised, but not as what ships · 2 min
 	@[[ -e target/quick/pinholed ]] || echo "compiling takes about 2 minutes on two free cores and 0.5 GB in target/quick, once"
 	cargo build --locked --profile quick $(features)
 
 .PHONY: build
-build: setup ## build the daemon as it ships (release)
+build: setup ## build the daemon as it ships (release) · 4 min
 	@[[ -e target/release/pinholed ]] || echo "compiling takes about 4 minutes on two free cores and 0.5 GB in target/release, once"
 	cargo build --locked --release $(features)
 
@@ -62,21 +64,21 @@ setup: ## install what building needs (Debian packages; Rust where there is none
 	@scripts/env/setup build
 
 .PHONY: ci-fast
-ci-fast: ## lint, unit and integration tests: what a change must pass before anybody looks at it
+ci-fast: ## lint, unit and integration tests: what a change must pass before anybody looks at it · 5 min
 	@$(MAKE) --no-print-directory lint
 	$(MAKE) --no-print-directory test
 
 .PHONY: ci
-ci: ## all that must hold: each lane of tests, its log in target/ci
+ci: ## all that must hold: each lane of tests, its log in target/ci · 40 min
 	@.ci/run
 
 .PHONY: test
-test: ## unit and integration tests
+test: ## unit and integration tests · 4 min
 	@scripts/env/setup build
 	tests/run
 
 .PHONY: lint
-lint: ## rustfmt, clippy, cargo deny, shellcheck
+lint: ## rustfmt, clippy, cargo deny, shellcheck · 1 min
 	@scripts/env/setup build lint
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets $(features) -- -D warnings
@@ -85,83 +87,83 @@ lint: ## rustfmt, clippy, cargo deny, shellcheck
 		$$(grep -rlIE '^#!.*\b(ba)?sh$$' scripts cross buildroot-external)
 
 .PHONY: test-libcamera
-test-libcamera: ## tests against real libcamera and its virtual cameras (in a Debian 13 root)
+test-libcamera: ## tests against real libcamera and its virtual cameras (in a Debian 13 root) · 1 min
 	@scripts/env/setup build nextest
 	tests/libcamera/run
 
 .PHONY: test-usb
-test-usb: ## tests with a USB camera in an emulated PC (real uvcvideo and libcamera)
+test-usb: ## tests with a USB camera in an emulated PC (real uvcvideo and libcamera) · 5 min
 	@scripts/env/setup build
 	tests/usb/run
 
 .PHONY: armv6
-armv6: ## build for the Pi Zero's processor, with Debian's armel libcamera
+armv6: ## build for the Pi Zero's processor, with Debian's armel libcamera · 1 min
 	scripts/build/armv6
 
 .PHONY: test-armv6
-test-armv6: ## all tests on the ARMv6 build, its processor emulated
+test-armv6: ## all tests on the ARMv6 build, its processor emulated · 10 min
 	@scripts/env/setup build nextest
 	tests/armv6/run
 
 .PHONY: bench-armv6
-bench-armv6: ## count the ARMv6 build's instructions for each frame
+bench-armv6: ## count the ARMv6 build's instructions for each frame · 3 min
 	benches/run-armv6 $(ARGS)
 
 .PHONY: armv6-hf
-armv6-hf: ## build what ships, hard-float, without libcamera: also as one static file for any Pi
+armv6-hf: ## build what ships, hard-float, without libcamera: also as one static file for any Pi · 2 min
 	scripts/build/armv6-hf
 
 .PHONY: test-armv6-hf
-test-armv6-hf: ## build the static file and run it on an emulated ARM1176
+test-armv6-hf: ## build the static file and run it on an emulated ARM1176 · 1 min
 	tests/armv6-hf/run
 
 .PHONY: cross
-cross: ## build in a container with cross: SDK=folder for the image's SDK, else Debian's armel
+cross: ## build in a container with cross: SDK=folder for the image's SDK, else Debian's armel · 25 min the first time
 	PINHOLE_SDK='$(SDK)' scripts/build/cross $(if $(SDK),arm-unknown-linux-gnueabihf)
 
 .PHONY: test-check-elf
-test-check-elf: ## tests of the check that a binary has no code of ARMv7
+test-check-elf: ## tests of the check that a binary has no code of ARMv7 · 15 s
 	@tests/check-elf/run
 
 .PHONY: test-zero
-test-zero: ## the ARMv6 build with a USB camera on an emulated Pi Zero
+test-zero: ## the ARMv6 build with a USB camera on an emulated Pi Zero · 2 min
 	tests/zero/run
 
 .PHONY: test-device
-test-device: ## the appliance on an emulated Pi Zero: boots, is supervised, survives (PINHOLE_POWER_CUTS=N, IMAGE=file)
+test-device: ## the appliance on an emulated Pi Zero: boots, is supervised, survives (PINHOLE_POWER_CUTS=N, IMAGE=file) · 16 min with 5 power cuts
 	PINHOLE_IMAGE='$(IMAGE)' tests/device/run
 
 .PHONY: test-clients
-test-clients: quick ## tests with ffmpeg, OpenCV, curl, Chromium and others
+test-clients: quick ## tests with ffmpeg, OpenCV, curl, Chromium and others · 4 min
 	tests/clients/run
 
 .PHONY: test-units
-test-units: ## systemd units: verify, and sandbox exposure
+test-units: ## systemd units: verify, and sandbox exposure · 10 s
 	tests/units/run
 
 .PHONY: test-overlay
-test-overlay: ## the appliance's scripts, without a machine
+test-overlay: ## the appliance's scripts, without a machine · 10 s
 	@tests/overlay/run
 
 .PHONY: test-network
-test-network: ## the appliance's network under systemd-networkd and -resolved, in network namespaces
+test-network: ## the appliance's network under systemd-networkd and -resolved, in network namespaces · 3 min
 	tests/network/run
 
 .PHONY: test-gadget
-test-gadget: ## the appliance's network by USB, both ends of the cable in an emulated PC
+test-gadget: ## the appliance's network by USB, both ends of the cable in an emulated PC · 5 min
 	tests/gadget/run
 
 .PHONY: bench
-bench: build ## measure beside other servers, then micro-benchmarks
+bench: build ## measure beside other servers, then micro-benchmarks · 15 min
 	benches/run $(ARGS)
 	cargo bench --locked $(features) --bench hot_path
 
 .PHONY: attack
-attack: build ## what strangers can do to a viewer: a table (needs root)
+attack: build ## what strangers can do to a viewer: a table (needs root) · 5 min
 	PINHOLED=target/release/pinholed tests/attacks/run $(ARGS)
 
 .PHONY: image
-image: ## the SD card image, with Buildroot (FRAGMENTS=emulated|debug): prints path, size, SHA-256
+image: ## the SD card image, with Buildroot (FRAGMENTS=emulated|debug): prints path, size, SHA-256 · 2 h the first time
 	@scripts/image/buildroot
 
 .PHONY: sdk
@@ -189,11 +191,11 @@ flash: ## write the image onto an SD card: DEVICE=/dev/sdX [IMAGE=file.img.xz]
 	@scripts/image/flash '$(DEVICE)' '$(IMAGE)'
 
 .PHONY: test-flash
-test-flash: ## tests of flash, without a disk
+test-flash: ## tests of flash, without a disk · 10 s
 	@tests/flash/run
 
 .PHONY: check-buildroot
-check-buildroot: ## the image's sources, without building it (more of them with BUILDROOT_DIR)
+check-buildroot: ## the image's sources, without building it (more of them with BUILDROOT_DIR) · 20 s
 	@scripts/image/check-buildroot
 
 .PHONY: deploy
@@ -204,7 +206,7 @@ deploy: ## try a program on a running Pi until its next boot: HOST=user@address 
 	scripts/image/deploy '$(HOST)' "$$binary"
 
 .PHONY: test-deploy
-test-deploy: ## tests of deploy, without a Pi
+test-deploy: ## tests of deploy, without a Pi · 2 s
 	@tests/deploy/run
 
 .PHONY: fmt
