@@ -51,7 +51,7 @@ impl Script {
         let refused = self.faults.iter().any(|fault| matches!(fault, Fault::OpenFails { times } if opens <= *times));
         if refused {
             let source = std::io::Error::from_raw_os_error(libc::EIO);
-            return Err(CameraError::Io { id: id.to_owned(), call: "open (scripted fault)", source });
+            return Err(CameraError::Refused { id: id.to_owned(), call: "open (scripted fault)", source });
         }
         if self.gone_until.is_some_and(|until| Instant::now() < until) {
             return Err(CameraError::NoCamera);
@@ -74,7 +74,7 @@ impl Faulty {
     }
 
     fn disconnected(&self) -> CameraError {
-        CameraError::Disconnected { id: self.inner.info().id.clone() }
+        CameraError::Unplugged { id: self.inner.info().id.clone() }
     }
 }
 

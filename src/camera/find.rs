@@ -188,7 +188,7 @@ impl Denied {
 
     /// As an error, with what to do.
     pub fn error(&self) -> CameraError {
-        CameraError::NoPermission { what: self.to_string(), remedy: self.remedy() }
+        CameraError::NotPermitted { what: self.to_string(), remedy: self.remedy() }
     }
 
     fn remedy(&self) -> String {

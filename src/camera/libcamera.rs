@@ -110,7 +110,7 @@ impl Manager {
     fn get() -> Result<Self, CameraError> {
         let mut shared = shared();
         if shared.manager.is_none() {
-            let manager = CameraManager::new().map_err(|source| CameraError::Io {
+            let manager = CameraManager::new().map_err(|source| CameraError::Refused {
                 id: "(any)".to_owned(),
                 call: "CameraManager::start",
                 source,
@@ -241,7 +241,7 @@ impl LibcameraSource {
         let (count, bytes) =
             configuration.get(0).map_or((0, 0), |stream| (stream.get_buffer_count(), stream.get_frame_size()));
         let shortage = |error: io::Error, call| match error.raw_os_error() {
-            Some(libc::ENOMEM) => CameraError::Memory {
+            Some(libc::ENOMEM) => CameraError::NoMemory {
                 id: id.clone(),
                 wanted: format!("{pixel_format} {}", request.size),
                 shortage: Shortage::now(count as usize, bytes as usize),
@@ -439,7 +439,7 @@ impl LibcameraSource {
         let disconnected = self.disconnected.load(Ordering::Acquire);
         let to_error = failed(&self.info.id, call);
         let id = self.info.id.clone();
-        move |error| if disconnected { CameraError::Disconnected { id } } else { to_error(error) }
+        move |error| if disconnected { CameraError::Unplugged { id } } else { to_error(error) }
     }
 }
 
@@ -461,7 +461,7 @@ impl Camera for LibcameraSource {
         let deadline = Instant::now() + timeout;
         loop {
             if self.disconnected.load(Ordering::Acquire) {
-                return Err(CameraError::Disconnected { id: self.info.id.clone() });
+                return Err(CameraError::Unplugged { id: self.info.id.clone() });
             }
             let left = deadline.saturating_duration_since(Instant::now());
             let event = match also {
@@ -677,11 +677,7 @@ fn make_slots(
 /// An error of libcamera's, with the call and the camera in it.
 fn failed(id: &str, call: &'static str) -> impl FnOnce(io::Error) -> CameraError + use<> {
     let id = id.to_owned();
-    move |source| match source.raw_os_error() {
-        Some(libc::EBUSY) => CameraError::Busy { id },
-        Some(libc::ENODEV) => CameraError::Disconnected { id },
-        _ => CameraError::Io { id, call, source },
-    }
+    move |source| CameraError::of_call(&id, call, source)
 }
 
 /// What keeps a camera from starting. Pipelines take memory of their own then (the sensor's raw pictures), and USB its
@@ -689,8 +685,8 @@ fn failed(id: &str, call: &'static str) -> impl FnOnce(io::Error) -> CameraError
 fn cannot_start(info: &CameraInfo, bytes: usize, error: io::Error) -> CameraError {
     let (id, wanted) = (info.id.clone(), format!("{} {}", info.pixel_format, info.size));
     match error.raw_os_error() {
-        Some(libc::ENOSPC) => CameraError::Bandwidth { id, wanted: format!("{wanted} at {}", info.frame_rate) },
-        Some(libc::ENOMEM) => CameraError::Memory { id, wanted, shortage: Shortage::now(info.buffer_count, bytes) },
+        Some(libc::ENOSPC) => CameraError::NoBandwidth { id, wanted: format!("{wanted} at {}", info.frame_rate) },
+        Some(libc::ENOMEM) => CameraError::NoMemory { id, wanted, shortage: Shortage::now(info.buffer_count, bytes) },
         _ => failed(&id, "Camera::start")(error),
     }
 }

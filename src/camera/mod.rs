@@ -30,7 +30,7 @@ pub mod test_pattern;
 pub mod v4l2;
 
 use control::{Control, Value};
-pub use error::{CameraError, RefusedControl};
+pub use error::{CameraError, Cause, RefusedControl};
 use rate::Rate;
 use replay::Replay;
 use test_pattern::TestPattern;
@@ -236,7 +236,7 @@ impl Opener {
 fn explained(error: CameraError, id: &str) -> CameraError {
     match error {
         CameraError::NoCamera | CameraError::NotFound { .. } => match v4l2::look(id) {
-            Err(denied @ CameraError::NoPermission { .. }) => denied,
+            Err(denied @ CameraError::NotPermitted { .. }) => denied,
             _ => error,
         },
         other => other,

@@ -157,7 +157,7 @@ pub fn check_memory(size: Size) -> Result<(), CameraError> {
     if memory::has_room(bytes) {
         return Ok(());
     }
-    Err(CameraError::Memory {
+    Err(CameraError::NoMemory {
         id: "test-pattern".to_owned(),
         wanted: format!("{} {size}", PixelFormat::Yuv420),
         // It lies in ordinary memory.

@@ -105,7 +105,7 @@ impl V4l2Source {
             libc::ENOMEM => {
                 let bytes = format.plane_fmt.first().map_or(0, |plane| plane.sizeimage as usize);
                 let shortage = Shortage::now(request.buffer_count as usize, bytes);
-                CameraError::Memory { id: id.clone(), wanted: wanted(), shortage }
+                CameraError::NoMemory { id: id.clone(), wanted: wanted(), shortage }
             }
             _ => failed(error),
         })?;
@@ -132,7 +132,9 @@ impl V4l2Source {
             id: id.clone(),
         };
         device.stream_on(queue).map_err(|error| match error.errno() {
-            libc::ENOSPC => CameraError::Bandwidth { id: id.clone(), wanted: format!("{} at {frame_rate}", wanted()) },
+            libc::ENOSPC => {
+                CameraError::NoBandwidth { id: id.clone(), wanted: format!("{} at {frame_rate}", wanted()) }
+            }
             _ => failed(error),
         })?;
         Ok(Self { device, queue, info, buffers, stamps: Stamps::new(frame_rate), errored_frames: 0 })
@@ -144,21 +146,16 @@ impl V4l2Source {
         };
         match v4l2::dma_buf_sync(dma_buf.as_fd(), flags) {
             Err(source) if !matches!(source.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)) => {
-                Err(CameraError::Io { id: self.info.id.clone(), call: "DMA_BUF_IOCTL_SYNC", source })
+                Err(CameraError::Refused { id: self.info.id.clone(), call: "DMA_BUF_IOCTL_SYNC", source })
             }
             _ => Ok(()),
         }
     }
 }
 
-/// An error of the device's as a camera's.
+/// A device's error as a camera's.
 pub(super) fn failed(id: &str, error: V4l2Error) -> CameraError {
-    let id = id.to_owned();
-    match error.errno() {
-        libc::EBUSY => CameraError::Busy { id },
-        libc::ENODEV | libc::ENXIO => CameraError::Disconnected { id },
-        _ => CameraError::Io { id, call: error.call, source: error.source },
-    }
+    CameraError::of_call(id, error.call, error.source)
 }
 
 /// The first format of ours that the driver really grants, with the size it makes of ours.

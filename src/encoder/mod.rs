@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::camera::memory::Shortage;
-use crate::camera::{CameraError, CameraInfo};
+use crate::camera::{CameraError, CameraInfo, Cause};
 use crate::config::{self, Orientation};
 use crate::frame::{PixelFormat, RawFrame, Size};
 use crate::jpeg::{Bound, JpegError};
@@ -163,6 +163,21 @@ impl EncodeError {
     /// True if only this frame is lost.
     pub fn is_of_one_frame(&self) -> bool {
         matches!(self, Self::Jpeg(_) | Self::ShortPlane { .. } | Self::Damaged { .. } | Self::Library { .. })
+    }
+
+    /// The cause, for programs.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Camera(error) => error.cause(),
+            Self::Memory { .. } | Self::NoRoom { .. } => Cause::NoMemory,
+            Self::Jpeg(_) | Self::ShortPlane { .. } | Self::Damaged { .. } | Self::Library { .. } => Cause::Damaged,
+            Self::WrongFormat { .. }
+            | Self::Device(_)
+            | Self::NoDevice { .. }
+            | Self::WrongFormatGranted { .. }
+            | Self::Timeout { .. }
+            | Self::Ended { .. } => Cause::Encoder,
+        }
     }
 }
 

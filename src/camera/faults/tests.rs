@@ -35,7 +35,7 @@ fn a_stall_gives_nothing_but_returns() {
 #[test]
 fn a_camera_that_disappeared_stays_away_for_a_while() {
     let (mut camera, script) = camera("[{kind: disappear, at: 1, for: 50ms}]");
-    assert!(matches!(camera.acquire(SHORT, None), Err(CameraError::Disconnected { .. })));
+    assert!(matches!(camera.acquire(SHORT, None), Err(CameraError::Unplugged { .. })));
     assert!(matches!(script.borrow_mut().opening("x", SIZE, 30.0), Err(CameraError::NoCamera)));
     std::thread::sleep(Duration::from_millis(60));
     assert!(script.borrow_mut().opening("x", SIZE, 30.0).is_ok());
