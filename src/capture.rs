@@ -14,14 +14,16 @@ use crate::cadence::Cadence;
 use crate::camera::control::{self, Control, Refusal};
 use crate::camera::{BufferIndex, Camera, CameraError, CameraInfo, Opener, govern, rate};
 use crate::config::{self, Config, Orientation};
+use crate::encoder::load::Load;
 use crate::encoder::turn::JpegTurner;
-use crate::encoder::v4l2_m2m::{Event, Submitted};
-use crate::encoder::{self, Choice, EncodeError, Encoded, Endless, Engine, Hardware};
+use crate::encoder::v4l2_m2m::{Collected, Submitted};
+use crate::encoder::{
+    self, EncodeError, Encoded, Endless, Engine, HardwarePolicy, PictureWork, SelectedEncoder, Usage,
+};
 use crate::frame::{MonotonicTime, PartPool, PixelFormat, Size};
 use crate::health::{Health, State};
 use crate::hold::Hold;
 use crate::hub::Hub;
-use crate::load::Load;
 use crate::memory;
 use crate::metrics::Metrics;
 use crate::oddities::Oddities;
@@ -36,8 +38,6 @@ const ROUND: Duration = Duration::from_millis(250);
 const IDLE_ROUND: Duration = Duration::from_secs(2);
 /// A hardware encoder that gives this many damaged pictures in a row has failed.
 const DAMAGED_MAX: u32 = 5;
-/// One that has given this many good ones works.
-const WORKS_AFTER: u64 = 100;
 /// How often dropped frames are told of in the journal.
 const DROPS_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// A descriptor that is ready again and again with nothing to be had for it is looked at this seldom.
@@ -168,7 +168,7 @@ struct Capture<'a> {
     opened_before: bool,
     /// What was last logged of an opened camera.
     description: String,
-    hardware: Hardware,
+    hardware: HardwarePolicy,
     endless: Endless,
     /// While the software encoder stands in for the hardware's: what it can do.
     size_limit: Option<Size>,
@@ -183,7 +183,7 @@ struct Capture<'a> {
 
 /// An opened camera with its encoder. The encoder goes first: it may hold the camera's buffers.
 struct Open {
-    choice: Choice,
+    choice: SelectedEncoder,
     camera: Box<dyn Camera>,
     overlay: Option<Overlay>,
     /// For what neither camera nor encoder turns.
@@ -243,7 +243,7 @@ impl<'a> Capture<'a> {
             drop_told: None,
             opened_before: false,
             description: String::new(),
-            hardware: Hardware::default(),
+            hardware: HardwarePolicy::default(),
             endless: Endless::default(),
             size_limit: None,
             settings: Settings::of(config),
@@ -299,13 +299,13 @@ impl<'a> Capture<'a> {
 
     fn open(&mut self) -> Result<Open, String> {
         self.check_hold()?;
-        let limit = self.size_limit.filter(|_| self.hardware.is_given_up());
+        let limit = self.size_limit.filter(|_| self.hardware.is_given_up(Instant::now()));
         let mut camera =
             self.opener.open(limit.unwrap_or(self.settings.resolution.size())).map_err(|error| error.to_string())?;
         let info = camera.info().clone();
         let orientation = if info.turns { Orientation::Rotate0 } else { self.settings.orientation };
         let choice =
-            encoder::choose(&self.encoder_config, &info, &self.extras(&*camera, orientation), &mut self.hardware)
+            encoder::select(&self.encoder_config, &info, &self.picture_work(&*camera, orientation), &mut self.hardware)
                 .map_err(|error| error.to_string())?;
         // Attempts that fail are not counted: what is told is how often the camera came back.
         if self.opened_before {
@@ -394,13 +394,13 @@ impl<'a> Capture<'a> {
         })
     }
 
-    fn extras(&self, camera: &dyn Camera, orientation: Orientation) -> encoder::Extras {
+    fn picture_work(&self, camera: &dyn Camera, orientation: Orientation) -> PictureWork {
         let reencode = !self.overlay_config.text.is_empty() && self.overlay_config.reencode.get();
         let endless = self.endless.of_period(camera.info().frame_rate.period());
-        encoder::Extras { orientation, reencode, bound: camera.bound(), endless }
+        PictureWork { orientation, reencode, bound: camera.bound(), endless }
     }
 
-    fn load(&self, choice: &Choice) -> Option<Load> {
+    fn load(&self, choice: &SelectedEncoder) -> Option<Load> {
         choice.is_software().then(|| Load::new(self.encoder_config.software_load.get()))
     }
 
@@ -461,7 +461,7 @@ impl<'a> Capture<'a> {
             if let Some(end) = self.obey(open) {
                 return end;
             }
-            if open.choice.is_fallback && self.hardware.is_due() {
+            if open.choice.is_fallback && self.hardware.is_due(Instant::now()) {
                 log::info!("the hardware encoder is tried again");
                 return End::Reopen;
             }
@@ -658,12 +658,12 @@ impl<'a> Capture<'a> {
             }
             let error = match encoder.collect()? {
                 None => break,
-                Some(Event::Released(buffer)) => {
+                Some(Collected::Released(buffer)) => {
                     camera.queue(buffer)?;
                     got_something = true;
                     continue;
                 }
-                Some(Event::Encoded { result, captured_at, submitted_at }) => {
+                Some(Collected::Encoded { result, captured_at, submitted_at }) => {
                     got_something = true;
                     match result {
                         Ok(picture) if wanted => {
@@ -678,10 +678,8 @@ impl<'a> Capture<'a> {
             match error {
                 None => {
                     open.damaged = 0;
-                    if let Engine::Queued(encoder) = &open.choice.engine
-                        && encoder.encoded() == WORKS_AFTER
-                    {
-                        self.hardware.works();
+                    if let Engine::Queued(encoder) = &open.choice.engine {
+                        self.hardware.encoded(encoder.encoded());
                     }
                     self.note_good(open);
                 }
@@ -765,9 +763,10 @@ impl<'a> Capture<'a> {
         log::warn!("hardware encoder: {error}");
         self.shared.metrics.encoder_failures.inc();
         let held = encoder.held_buffers();
-        self.hardware.failed(error, !encoder.reads_frames(), encoder.encoded() > 0);
+        let usage = Usage { imports: !encoder.reads_frames(), encoded: encoder.encoded() };
+        self.hardware.failed(error, usage, Instant::now());
         // Closing it stops its queues: the kernel lets go of all buffers.
-        open.choice = Choice::none();
+        open.choice = SelectedEncoder::none();
         for buffer in held {
             if let Err(error) = open.camera.queue(buffer) {
                 return Some(End::degraded(error));
@@ -779,8 +778,8 @@ impl<'a> Capture<'a> {
         let info = open.camera.info().clone();
         let orientation = if info.turns { Orientation::Rotate0 } else { self.settings.orientation };
         // For raw frames, to which reencoding does not apply.
-        let extras = self.extras(&*open.camera, orientation);
-        match encoder::choose(&self.encoder_config, &info, &extras, &mut self.hardware) {
+        let work = self.picture_work(&*open.camera, orientation);
+        match encoder::select(&self.encoder_config, &info, &work, &mut self.hardware) {
             Ok(choice) => open.choice = choice,
             Err(error) => return Some(End::degraded(error)),
         }
@@ -797,7 +796,7 @@ impl<'a> Capture<'a> {
     }
 
     /// Puts another encoder, or another way of it, into the status.
-    fn tell_encoder(&self, choice: &Choice) {
+    fn tell_encoder(&self, choice: &SelectedEncoder) {
         self.shared.change_pipeline(|pipeline| {
             pipeline.encoder = choice.kind();
             pipeline.encoder_reason.clone_from(&choice.reason);

@@ -9,7 +9,7 @@
 //! * [`config`]: what can be set, defaults, layers. [`authority`]: hosts and origins.
 //! * [`camera`]: sources of frames; each lends buffers of [`frame::RawFrame`].
 //! * [`encoder`]: frames to JPEG, by the hardware or in software; [`jpeg`] checks what cameras encoded themselves;
-//!   [`load`] keeps the software encoder from taking all of the processor.
+//!   [`encoder::load`] keeps the software encoder from taking all of the processor.
 //! * [`v4l2`]: the kernel's devices, for a camera source and the hardware encoder.
 //! * [`overlay`]: text drawn into frames.
 //! * [`oddities`]: what is odd about a camera's own pictures.
@@ -42,7 +42,6 @@ pub mod http;
 pub mod hub;
 pub mod jpeg;
 pub mod led;
-pub mod load;
 pub mod logging;
 pub mod memory;
 pub mod metrics;

@@ -381,7 +381,7 @@ impl M2m {
 /// What became of a frame given to the encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Submitted {
-    /// It is being encoded. The camera's buffer is held until [`Event::Released`], or free at once.
+    /// It is being encoded. The camera's buffer is held until [`Collected::Released`], or free at once.
     Queued {
         /// Whether the camera's buffer is held.
         holds_buffer: bool,
@@ -392,7 +392,7 @@ pub enum Submitted {
 
 /// What the encoder has finished.
 #[derive(Debug)]
-pub enum Event<'a> {
+pub enum Collected<'a> {
     /// The encoder has read this buffer of the camera's.
     Released(BufferIndex),
     /// A JPEG, or why there is none; the next frame may be right.
@@ -486,13 +486,13 @@ impl M2m {
     ///
     /// # Errors
     /// The device failed, took too long or ended its stream: it is to be closed and opened again.
-    pub fn collect(&mut self) -> Result<Option<Event<'_>>, EncodeError> {
+    pub fn collect(&mut self) -> Result<Option<Collected<'_>>, EncodeError> {
         if let Some(index) = self.requeue.take() {
             self.device.queue(self.queues.capture, index, Payload::Empty, None)?;
         }
         while let Some(output) = self.take_output()? {
             if let Output::Holds(buffer) = output {
-                return Ok(Some(Event::Released(buffer)));
+                return Ok(Some(Collected::Released(buffer)));
             }
         }
         if self.jobs.is_empty() {
@@ -542,7 +542,7 @@ impl M2m {
             })
         };
         self.encoded += u64::from(result.is_ok());
-        Ok(Some(Event::Encoded { result, captured_at: job.captured_at, submitted_at: job.submitted_at }))
+        Ok(Some(Collected::Encoded { result, captured_at: job.captured_at, submitted_at: job.submitted_at }))
     }
 
     /// Sets the JPEG quality, 1 to 100, from the next frame on; for an encoder that takes a bit rate what comes to about
