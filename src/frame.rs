@@ -6,9 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::encoder::EncodeError;
 use crate::http::multipart;
 use crate::memory::{self, Largest};
+
+mod geometry;
+
+pub use geometry::{Geometry, PlaneGeometry, ShortPlane};
 
 /// How the bytes of a frame are laid out. The names are V4L2's and DRM's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,19 +56,27 @@ impl PixelFormat {
         }
     }
 
-    /// The planes of a picture of this format and size, each as bytes of a row and number of rows; none for MJPEG, whose
-    /// rows are coded.
-    pub fn planes(self, size: Size) -> impl ExactSizeIterator<Item = (usize, usize)> {
+    /// The planes of a picture of this format.
+    pub fn plane_count(self) -> usize {
+        match self {
+            Self::Yuv420 => 3,
+            Self::Nv12 => 2,
+            Self::Mjpeg | Self::Yuyv | Self::Uyvy | Self::Yvyu | Self::Grey => 1,
+        }
+    }
+
+    /// Bytes of a row and number of rows of one plane of a picture; none for a plane that the format does not have, and
+    /// for MJPEG, whose rows are coded.
+    pub fn plane(self, size: Size, number: usize) -> (usize, usize) {
         let (width, height) = (size.width as usize, size.height as usize);
         let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
-        let (planes, count) = match self {
-            Self::Mjpeg => ([(0, 0); 3], 0),
-            Self::Yuv420 => ([(width, height), (half_width, half_height), (half_width, half_height)], 3),
-            Self::Nv12 => ([(width, height), (2 * half_width, half_height), (0, 0)], 2),
-            Self::Yuyv | Self::Uyvy | Self::Yvyu => ([(4 * half_width, height), (0, 0), (0, 0)], 1),
-            Self::Grey => ([(width, height), (0, 0), (0, 0)], 1),
-        };
-        planes.into_iter().take(count)
+        match (self, number) {
+            (Self::Yuv420 | Self::Nv12 | Self::Grey, 0) => (width, height),
+            (Self::Yuv420, 1 | 2) => (half_width, half_height),
+            (Self::Nv12, 1) => (half_width.saturating_mul(2), half_height),
+            (Self::Yuyv | Self::Uyvy | Self::Yvyu, 0) => (half_width.saturating_mul(4), height),
+            _ => (0, 0),
+        }
     }
 }
 
@@ -193,27 +204,6 @@ impl<'a> RawFrame<'a> {
             *slot = Some(plane);
         }
         Self { pixel_format, size, planes: slots, sequence, captured_at }
-    }
-
-    /// The plane with this index, if it holds `rows` rows of `row_bytes`. The last row may end before its stride does.
-    ///
-    /// # Errors
-    /// [`EncodeError::ShortPlane`], also for a picture without rows or columns.
-    pub fn checked_plane(&self, index: usize, row_bytes: usize, rows: usize) -> Result<&Plane<'a>, EncodeError> {
-        let short = |have, need, stride| EncodeError::ShortPlane {
-            format: self.pixel_format,
-            plane: index,
-            have,
-            need,
-            size: self.size,
-            stride,
-        };
-        let plane = self.plane(index).ok_or_else(|| short(0, row_bytes.saturating_mul(rows), row_bytes))?;
-        let need = plane.stride.saturating_mul(rows.saturating_sub(1)).saturating_add(row_bytes);
-        if plane.data.len() < need || plane.stride < row_bytes || row_bytes == 0 || rows == 0 {
-            return Err(short(plane.data.len(), need, plane.stride));
-        }
-        Ok(plane)
     }
 
     /// The plane with this index, if the frame has it.

@@ -60,8 +60,8 @@ fn legible(size: Size) -> Size {
 
 fn draw(encoder: &mut Option<Software>, reason: &str, notes: &[String], size: Size) -> Result<Vec<u8>, EncodeError> {
     let stride = size.width as usize;
-    let mut data = vec![BACKGROUND; stride * size.height as usize];
-    let chroma = vec![NEUTRAL; size.width.div_ceil(2) as usize * size.height.div_ceil(2) as usize];
+    let mut data = vec![BACKGROUND; size.pixels()];
+    let chroma = vec![NEUTRAL; size.halved().pixels()];
     let mut luma = Luma { data: &mut data, stride, size };
 
     let scale = (size.width / 480).max(1);
@@ -77,7 +77,7 @@ fn draw(encoder: &mut Option<Software>, reason: &str, notes: &[String], size: Si
         luma.text(margin, y, scale, TEXT, &line);
     }
 
-    let half = size.width.div_ceil(2) as usize;
+    let half = size.halved().width as usize;
     let planes = [(&data, stride), (&chroma, half), (&chroma, half)].map(|(data, stride)| Plane {
         data,
         stride,

@@ -28,7 +28,7 @@ use super::rate::Rate;
 use super::stamp::Stamps;
 use super::{BufferIndex, Camera, CameraError, CameraInfo, CameraSummary, RefusedControl, choose, govern};
 pub use super::{Orientation, StreamRequest};
-use crate::frame::{MonotonicTime, PixelFormat, Plane, PlaneMut, RawFrame, RawFrameMut, Size};
+use crate::frame::{Geometry, MonotonicTime, PixelFormat, Plane, PlaneGeometry, PlaneMut, RawFrame, RawFrameMut, Size};
 use crate::v4l2;
 
 /// Frames the IPA marks as unusable while exposure settles are passed over, but not for ever.
@@ -1003,26 +1003,16 @@ fn layout(
     size: Size,
     stride: usize,
 ) -> Result<Vec<PlaneLayout>, String> {
-    let (width, height) = (size.width as usize, size.height as usize);
-    let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
-    // Stride, bytes of a row, rows.
-    let wanted: &[(usize, usize, usize)] = match format {
-        PixelFormat::Mjpeg => &[(0, 0, 0)],
-        PixelFormat::Yuv420 => {
-            &[(stride, width, height), (stride / 2, half_width, half_height), (stride / 2, half_width, half_height)]
-        }
-        PixelFormat::Nv12 => &[(stride, width, height), (stride, half_width * 2, half_height)],
-        PixelFormat::Yuyv | PixelFormat::Uyvy | PixelFormat::Yvyu => &[(stride, half_width * 4, height)],
-        PixelFormat::Grey => &[(stride, width, height)],
-    };
-    let mut divided = Vec::new();
+    let geometry = Geometry::new(format, size, stride);
+    let wanted = geometry.planes();
+    let divided: Vec<_>;
     let given = match planes {
-        &[(mapping, mut offset, length)] if wanted.len() > 1 => {
-            let end = offset + length;
-            for &(stride, _, rows) in wanted {
-                divided.push((mapping, offset, (stride * rows).min(end.saturating_sub(offset))));
-                offset += stride * rows;
-            }
+        &[(mapping, offset, length)] if wanted.len() > 1 => {
+            let part = |number| {
+                let range = geometry.range(number, length);
+                (mapping, offset + range.start, range.len())
+            };
+            divided = (0..wanted.len()).map(part).collect();
             &divided[..]
         }
         _ => planes,
@@ -1033,14 +1023,14 @@ fn layout(
     given
         .iter()
         .zip(wanted)
-        .map(|(&(mapping, offset, length), &(stride, row, rows))| {
-            let least = if rows == 0 { 0 } else { stride * (rows - 1) + row };
-            if stride < row || length < least || length == 0 {
+        .map(|(&(mapping, offset, length), plane)| {
+            if !plane.fits(length) || length == 0 {
+                let PlaneGeometry { stride, row_bytes, rows, .. } = plane;
                 return Err(format!(
-                    "a plane of {length} bytes with stride {stride} is too small for {rows} rows of {row}"
+                    "a plane of {length} bytes with stride {stride} is too small for {rows} rows of {row_bytes}"
                 ));
             }
-            Ok(PlaneLayout { mapping, offset, length, stride, least })
+            Ok(PlaneLayout { mapping, offset, length, stride: plane.stride, least: plane.least() })
         })
         .collect()
 }

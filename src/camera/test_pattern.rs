@@ -63,7 +63,7 @@ impl TestPattern {
         let mut pattern = Self {
             info,
             pace: Pace::new(frame_rate),
-            luma: vec![0; size.width as usize * size.height as usize],
+            luma: vec![0; size.pixels()],
             background: Vec::new(),
             chroma: [Vec::new(), Vec::new()],
             clean_chroma: [Vec::new(), Vec::new()],
@@ -84,7 +84,8 @@ impl TestPattern {
     fn draw_background(&mut self) {
         let size = self.info.size;
         let (width, height) = (size.width as usize, size.height as usize);
-        let half = (width.div_ceil(2), height.div_ceil(2));
+        let half_size = size.halved();
+        let half = (half_size.width as usize, half_size.height as usize);
         let brightness = match self.control(BRIGHTNESS) {
             Some(Value::Float(brightness)) => (brightness * 100.0) as i32,
             _ => 0,
@@ -101,7 +102,6 @@ impl TestPattern {
             let row: Vec<u8> = (0..half.0).map(|x| bar(x, half.0)[component]).collect();
             let mut plane = row.repeat(half.1);
             // Text and blocks are black and white: no colour below them.
-            let half_size = Size { width: half.0 as u32, height: half.1 as u32 };
             let mut chroma = Luma { data: &mut plane, stride: half.0, size: half_size };
             let text = TextBox::of(size);
             chroma.fill(text.x / 2, text.y / 2, text.width / 2, text.height / 2, NEUTRAL);
@@ -150,10 +150,8 @@ impl TestPattern {
 /// # Errors
 /// There is no memory for a test pattern of this size.
 pub fn check_memory(size: Size) -> Result<(), CameraError> {
-    let luma = size.width as usize * size.height as usize;
-    let chroma = size.width.div_ceil(2) as usize * size.height.div_ceil(2) as usize;
     // Chroma twice, and one plane more while it is drawn anew.
-    let bytes = luma + 6 * chroma;
+    let bytes = size.pixels() + 6 * size.halved().pixels();
     if memory::has_room(bytes) {
         return Ok(());
     }
@@ -226,7 +224,7 @@ impl Camera for TestPattern {
     }
 
     fn view(&self, _: BufferIndex) -> RawFrame<'_> {
-        let half = self.info.size.width.div_ceil(2) as usize;
+        let half = self.info.size.halved().width as usize;
         let planes = [(&self.luma, self.info.stride), (&self.chroma[0], half), (&self.chroma[1], half)]
             .map(|(data, stride)| Plane { data, stride, fd: None, offset: 0 });
         RawFrame::new(self.info.pixel_format, self.info.size, planes, self.frame_number, self.captured_at)
@@ -234,7 +232,7 @@ impl Camera for TestPattern {
 
     fn view_mut(&mut self, _: BufferIndex) -> Option<RawFrameMut<'_>> {
         self.drawn_on = true;
-        let half = self.info.size.width.div_ceil(2) as usize;
+        let half = self.info.size.halved().width as usize;
         let [u, v] = &mut self.chroma;
         let planes = [(&mut self.luma, self.info.stride), (u, half), (v, half)]
             .map(|(data, stride)| Some(PlaneMut { data, stride }));

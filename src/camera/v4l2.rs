@@ -14,7 +14,7 @@ use super::stamp::Stamps;
 use super::{
     BufferIndex, Camera, CameraError, CameraInfo, CameraSummary, Orientation, RefusedControl, StreamRequest, govern,
 };
-use crate::frame::{MonotonicTime, PixelFormat, Plane, PlaneMut, RawFrame, RawFrameMut, Size};
+use crate::frame::{Geometry, MonotonicTime, PixelFormat, Plane, PlaneMut, RawFrame, RawFrameMut, Size};
 use crate::v4l2::{
     self, Dequeued, Device, Format, Fourcc, MemoryType, Payload, PlaneLayout, PlaneMapping, QueueType, V4l2Error,
     until_zero,
@@ -48,6 +48,7 @@ pub struct V4l2Source {
     device: Device,
     queue: QueueType,
     info: CameraInfo,
+    geometry: Geometry,
     buffers: Vec<Buffer>,
     stamps: Stamps,
     errored_frames: u64,
@@ -96,6 +97,7 @@ impl V4l2Source {
             (PixelFormat::Mjpeg, _) | (_, None) => 0,
             (_, Some(plane)) => plane.bytesperline as usize,
         };
+        let geometry = Geometry::new(pixel_format, size, stride);
         let frame_rate = Rate::new(request.frame_rate, device.set_frame_rate(queue, request.frame_rate));
         let turns = turn(&device, request.orientation);
 
@@ -126,7 +128,7 @@ impl V4l2Source {
             stride,
             frame_rate,
             buffer_count: count,
-            dma_buf_offsets: exported.then(|| plane_offsets(pixel_format, stride, size)),
+            dma_buf_offsets: exported.then(|| geometry.offsets()),
             turns,
             limited_range: limited_range && pixel_format != PixelFormat::Mjpeg,
             id: id.clone(),
@@ -137,7 +139,7 @@ impl V4l2Source {
             }
             _ => failed(error),
         })?;
-        Ok(Self { device, queue, info, buffers, stamps: Stamps::new(frame_rate), errored_frames: 0 })
+        Ok(Self { device, queue, info, geometry, buffers, stamps: Stamps::new(frame_rate), errored_frames: 0 })
     }
 
     fn sync(&self, buffer: BufferIndex, flags: u64) -> Result<(), CameraError> {
@@ -183,15 +185,9 @@ fn negotiate(
         let size = Size { width: granted.width, height: granted.height };
         let Some(plane) = granted.plane_fmt.first() else { continue };
         let (stride, length) = (plane.bytesperline as usize, plane.sizeimage as usize);
-        let last = candidate.planes(size).len().saturating_sub(1);
-        let fits = candidate.planes(size).enumerate().all(|(number, (row_bytes, rows))| {
-            let own = plane_stride(candidate, number, stride);
-            let end = plane_offsets(candidate, stride, size)[number] + own * rows.saturating_sub(1) + row_bytes;
-            own >= row_bytes && (number != last || end <= length)
-        });
         if granted.pixelformat != fourcc || size.width == 0 || size.height == 0 {
             reasons.push(format!("{fourcc} becomes {}", granted.pixelformat));
-        } else if !fits {
+        } else if !Geometry::new(candidate, size, stride).fits(length) {
             reasons.push(format!("{fourcc} {size} with stride {stride} does not fit {length} bytes"));
         } else {
             return Ok((candidate, answer));
@@ -203,20 +199,6 @@ fn negotiate(
         wanted: format!("any of {} at {}", taken(), request.size),
         reason: format!("it offers {}; {}", offered.join(", "), reasons.join(", ")),
     })
-}
-
-/// Where the planes begin in a buffer: one behind the other (the kernel's pixfmt-yuv-planar.rst).
-fn plane_offsets(format: PixelFormat, stride: usize, size: Size) -> [usize; 3] {
-    let (luma, half) = (stride * size.height as usize, stride / 2 * size.height.div_ceil(2) as usize);
-    match format {
-        PixelFormat::Yuv420 => [0, luma, luma + half],
-        PixelFormat::Nv12 => [0, luma, 0],
-        _ => [0; 3],
-    }
-}
-
-fn plane_stride(format: PixelFormat, number: usize, stride: usize) -> usize {
-    if format == PixelFormat::Yuv420 && number > 0 { stride / 2 } else { stride }
 }
 
 /// Has the driver turn the picture, where it has the controls. True if it does as asked.
@@ -287,42 +269,35 @@ impl Camera for V4l2Source {
     }
 
     fn view(&self, buffer: BufferIndex) -> RawFrame<'_> {
-        let (format, size, stride) = (self.info.pixel_format, self.info.size, self.info.stride);
+        let geometry = &self.geometry;
         let held = self.buffers.get(buffer.0).and_then(|buffer| Some((buffer, buffer.content?)));
         let planes = held.into_iter().flat_map(|(buffer, content)| {
             let fd = buffer.dma_buf.as_ref().map(AsFd::as_fd);
             let used = content.bytes_used.min(buffer.mapping.len());
-            let offsets = plane_offsets(format, stride, size);
             // Drivers that leave bytes_used at 0 for raw pictures mean all of it.
             let used = if used == 0 { buffer.mapping.len() } else { used };
-            let count = format.planes(size).len().max(1);
-            (0..count).map(move |number| {
-                let end = if number + 1 < count { offsets[number + 1].min(used) } else { used };
-                let data = buffer.mapping.get(offsets[number]..end).unwrap_or_default();
-                Plane { data, stride: plane_stride(format, number, stride), fd, offset: offsets[number] }
+            geometry.planes().iter().enumerate().map(move |(number, plane)| {
+                let data = buffer.mapping.get(geometry.range(number, used)).unwrap_or_default();
+                Plane { data, stride: plane.stride, fd, offset: plane.offset }
             })
         });
         let (sequence, captured_at) = held
             .map_or((0, MonotonicTime::from_nanos(0)), |(_, content)| (u64::from(content.sequence), content.timestamp));
-        RawFrame::new(format, size, planes, sequence, captured_at)
+        RawFrame::new(self.info.pixel_format, self.info.size, planes, sequence, captured_at)
     }
 
     fn view_mut(&mut self, buffer: BufferIndex) -> Option<RawFrameMut<'_>> {
-        let (format, size, stride) = (self.info.pixel_format, self.info.size, self.info.stride);
         let buffer = self.buffers.get_mut(buffer.0).filter(|buffer| buffer.content.is_some())?;
-        let offsets = plane_offsets(format, stride, size);
         let mut planes = [const { None }; 3];
+        let length = buffer.mapping.len();
         let mut rest: &mut [u8] = &mut buffer.mapping;
-        let mut at = 0;
-        let count = format.planes(size).len();
-        for (number, to) in planes.iter_mut().enumerate().take(count) {
-            let length = if number + 1 < count { offsets[number + 1] - at } else { rest.len() };
+        for (number, (to, plane)) in planes.iter_mut().zip(self.geometry.planes()).enumerate() {
+            let length = self.geometry.range(number, length).len();
             let (data, behind) = std::mem::take(&mut rest).split_at_mut_checked(length)?;
-            *to = Some(PlaneMut { data, stride: plane_stride(format, number, stride) });
+            *to = Some(PlaneMut { data, stride: plane.stride });
             rest = behind;
-            at += length;
         }
-        Some(RawFrameMut { pixel_format: format, size, planes })
+        Some(RawFrameMut { pixel_format: self.info.pixel_format, size: self.info.size, planes })
     }
 
     fn begin_cpu_access(&mut self, buffer: BufferIndex, writes: bool) -> Result<(), CameraError> {
@@ -458,18 +433,4 @@ fn describe(device: &Device, raw: &bindings::v4l2_query_ext_ctrl) -> Option<Cont
         options,
         read_only: raw.flags & bindings::V4L2_CTRL_FLAG_READ_ONLY != 0,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn planes_lie_one_behind_the_other() {
-        let size = Size { width: 641, height: 479 };
-        assert_eq!(plane_offsets(PixelFormat::Yuv420, 704, size), [0, 704 * 479, 704 * 479 + 352 * 240]);
-        assert_eq!(plane_offsets(PixelFormat::Nv12, 704, size), [0, 704 * 479, 0]);
-        assert_eq!(plane_offsets(PixelFormat::Yuyv, 1408, size), [0; 3]);
-        assert_eq!((plane_stride(PixelFormat::Yuv420, 1, 704), plane_stride(PixelFormat::Nv12, 1, 704)), (352, 704));
-    }
 }

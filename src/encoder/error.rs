@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::camera::memory::Shortage;
 use crate::camera::{CameraError, Cause};
-use crate::frame::{PixelFormat, Size};
+use crate::frame::{PixelFormat, ShortPlane, Size};
 use crate::jpeg::JpegError;
 use crate::v4l2::V4l2Error;
 
@@ -15,21 +15,8 @@ pub enum EncodeError {
     #[error(transparent)]
     Jpeg(#[from] JpegError),
     /// A raw frame with fewer bytes than its format needs; the next may be right.
-    #[error("truncated {format} frame: plane {plane} has {have} bytes, {size} with stride {stride} needs {need}")]
-    ShortPlane {
-        /// Pixel format.
-        format: PixelFormat,
-        /// Plane index.
-        plane: usize,
-        /// Bytes there are.
-        have: usize,
-        /// Bytes needed.
-        need: usize,
-        /// Picture size.
-        size: Size,
-        /// Bytes per row.
-        stride: usize,
-    },
+    #[error(transparent)]
+    ShortPlane(#[from] ShortPlane),
     /// This encoder cannot take what the camera delivers, now or later.
     #[error("encoder.kind {encoder} cannot take {format} frames: {remedy}")]
     WrongFormat {
@@ -118,7 +105,7 @@ pub enum EncodeError {
 impl EncodeError {
     /// True if only this frame is lost.
     pub fn is_of_one_frame(&self) -> bool {
-        matches!(self, Self::Jpeg(_) | Self::ShortPlane { .. } | Self::Damaged { .. } | Self::Library { .. })
+        matches!(self, Self::Jpeg(_) | Self::ShortPlane(_) | Self::Damaged { .. } | Self::Library { .. })
     }
 
     /// The cause, for programs.
@@ -126,7 +113,7 @@ impl EncodeError {
         match self {
             Self::Camera(error) => error.cause(),
             Self::Memory { .. } | Self::NoRoom { .. } => Cause::NoMemory,
-            Self::Jpeg(_) | Self::ShortPlane { .. } | Self::Damaged { .. } | Self::Library { .. } => Cause::Damaged,
+            Self::Jpeg(_) | Self::ShortPlane(_) | Self::Damaged { .. } | Self::Library { .. } => Cause::Damaged,
             Self::WrongFormat { .. }
             | Self::Device(_)
             | Self::NoDevice { .. }

@@ -114,7 +114,7 @@ impl Software {
         let mut lent = [None; 3];
         match frame.pixel_format {
             format @ (PixelFormat::Yuv420 | PixelFormat::Nv12) if upright => {
-                let luma = frame.checked_plane(0, width, height)?;
+                let luma = frame.checked_plane(0)?;
                 if width % 2 == 0 && height % 2 == 0 {
                     lent[0] = Some((luma.data, luma.stride));
                 } else {
@@ -122,17 +122,17 @@ impl Software {
                     self.turner.take_luma(luma, width, height);
                 }
                 if format == PixelFormat::Nv12 {
-                    let uv = frame.checked_plane(1, 2 * half_width, half_height)?;
+                    let uv = frame.checked_plane(1)?;
                     self.turner.take_chroma(uv, half_width, half_height);
                 } else {
                     for (index, lent) in lent.iter_mut().enumerate().skip(1) {
-                        let chroma = frame.checked_plane(index, half_width, half_height)?;
+                        let chroma = frame.checked_plane(index)?;
                         *lent = Some((chroma.data, chroma.stride));
                     }
                 }
             }
             PixelFormat::Grey if upright => {
-                let luma = frame.checked_plane(0, width, height)?;
+                let luma = frame.checked_plane(0)?;
                 lent[0] = Some((luma.data, luma.stride));
             }
             PixelFormat::Yuv420

@@ -55,14 +55,14 @@ impl RawTurner {
         let half = (width.div_ceil(2), height.div_ceil(2));
         match frame.pixel_format {
             PixelFormat::Yuv420 => {
-                let y = Samples1::new(frame.checked_plane(0, width, height)?, width);
-                let u = Samples1::new(frame.checked_plane(1, half.0, half.1)?, half.0);
-                let v = Samples1::new(frame.checked_plane(2, half.0, half.1)?, half.0);
+                let y = Samples1::new(frame.checked_plane(0)?, width);
+                let u = Samples1::new(frame.checked_plane(1)?, half.0);
+                let v = Samples1::new(frame.checked_plane(2)?, half.0);
                 self.take_all(&y, (&u, &v), (width, height), orientation);
             }
             PixelFormat::Nv12 => {
-                let y = Samples1::new(frame.checked_plane(0, width, height)?, width);
-                let uv = frame.checked_plane(1, 2 * half.0, half.1)?;
+                let y = Samples1::new(frame.checked_plane(0)?, width);
+                let uv = frame.checked_plane(1)?;
                 let (u, v) = (Spread::<2, 0>::new(uv, half.0), Spread::<2, 1>::new(uv, half.0));
                 self.take_all(&y, (&u, &v), (width, height), orientation);
             }
@@ -70,7 +70,7 @@ impl RawTurner {
             PixelFormat::Yvyu => self.take_packed::<0, 3, 1>(frame, orientation)?,
             PixelFormat::Uyvy => self.take_packed::<1, 0, 2>(frame, orientation)?,
             PixelFormat::Grey => {
-                let y = Samples1::new(frame.checked_plane(0, width, height)?, width);
+                let y = Samples1::new(frame.checked_plane(0)?, width);
                 self.take_all(&y, (&Neutral, &Neutral), (width, height), orientation);
             }
             PixelFormat::Mjpeg => {
@@ -92,7 +92,7 @@ impl RawTurner {
     ) -> Result<(), EncodeError> {
         let (width, height) = (frame.size.width as usize, frame.size.height as usize);
         let half_width = width.div_ceil(2);
-        let plane = frame.checked_plane(0, 4 * half_width, height)?;
+        let plane = frame.checked_plane(0)?;
         let y = Spread::<2, Y>::new(plane, width);
         let (u, v) = (Averaged::<U>::new(plane, half_width, height), Averaged::<V>::new(plane, half_width, height));
         self.take_all(&y, (&u, &v), (width, height), orientation);

@@ -16,7 +16,7 @@ use v4l2r::ioctl::Capabilities;
 use super::{EncodeError, Encoded};
 use crate::camera::memory::Shortage;
 use crate::camera::{BufferIndex, CameraInfo};
-use crate::frame::{MonotonicTime, PixelFormat, RawFrame, Size, copy};
+use crate::frame::{Geometry, MonotonicTime, PixelFormat, RawFrame, ShortPlane, Size, copy};
 use crate::jpeg;
 use crate::v4l2::{self, Device, Format, Fourcc, MemoryType, Payload, PlaneLayout, PlaneMapping, QueueType, V4l2Error};
 
@@ -31,7 +31,10 @@ pub struct M2m {
     queues: Queues,
     size: Size,
     pixel_format: PixelFormat,
-    input: Input,
+    /// Where the encoder looks for the planes of a frame.
+    geometry: Geometry,
+    /// Bytes of an OUTPUT buffer.
+    input_length: usize,
     memory: Memory,
     /// Why frames are copied, where they are.
     copy_reason: String,
@@ -53,17 +56,6 @@ pub struct M2m {
 struct Queues {
     output: QueueType,
     capture: QueueType,
-}
-
-/// How the encoder wants its frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Input {
-    /// Bytes per row of the first plane.
-    stride: usize,
-    /// Rows of the first plane, padding included: where the next one begins.
-    rows: usize,
-    /// Bytes of a buffer.
-    length: usize,
 }
 
 enum Memory {
@@ -163,11 +155,9 @@ impl M2m {
         if output.pixelformat != wanted || output.width < size.width || output.height < size.height {
             return Err(wrong(&device, "OUTPUT", described(&raw), described(&output)));
         }
-        let input = Input {
-            stride: input.bytesperline as usize,
-            rows: output.height as usize,
-            length: input.sizeimage as usize,
-        };
+        let input_length = input.sizeimage as usize;
+        let stride = input.bytesperline as usize;
+        let geometry = Geometry::padded(camera.pixel_format, size, stride, output.height as usize);
         if (output.width, output.height) != (size.width, size.height) {
             // The driver aligned the buffer; what is to be seen stays the same.
             device.set_crop(size.width, size.height)?;
@@ -189,7 +179,8 @@ impl M2m {
             queues,
             size,
             pixel_format: camera.pixel_format,
-            input,
+            geometry,
+            input_length,
             memory: Memory::DmaBuf,
             copy_reason: String::new(),
             captures: Vec::new(),
@@ -240,23 +231,15 @@ impl M2m {
         if !may_import {
             return Some("it failed with dma-bufs".to_owned());
         }
-        if camera.stride != self.input.stride {
-            return Some(format!("it wants rows of {} bytes, the camera has {}", self.input.stride, camera.stride));
+        let wanted = self.geometry.planes()[0].stride;
+        if camera.stride != wanted {
+            return Some(format!("it wants rows of {wanted} bytes, the camera has {}", camera.stride));
         }
-        if offsets != self.plane_offsets() {
-            return Some(format!("it wants planes at {:?}, the camera has them at {offsets:?}", self.plane_offsets()));
+        let wanted = self.geometry.offsets();
+        if offsets != wanted {
+            return Some(format!("it wants planes at {wanted:?}, the camera has them at {offsets:?}"));
         }
         None
-    }
-
-    /// Where the encoder looks for the planes: one behind the other.
-    fn plane_offsets(&self) -> [usize; 3] {
-        let luma = self.input.stride * self.input.rows;
-        match self.pixel_format {
-            PixelFormat::Yuv420 => [0, luma, luma + luma / 4],
-            PixelFormat::Nv12 => [0, luma, 0],
-            _ => [0; 3],
-        }
     }
 
     /// From now on frames go through the encoder's own memory. OUTPUT must not be streaming.
@@ -265,7 +248,7 @@ impl M2m {
         let count = self
             .device
             .request_buffers(queue, MemoryType::Mmap, IN_FLIGHT as u32)
-            .map_err(|error| no_buffers(error, IN_FLIGHT, self.input.length))?;
+            .map_err(|error| no_buffers(error, IN_FLIGHT, self.input_length))?;
         let mappings = (0..count).map(|index| self.device.map(queue, index)).collect::<Result<Vec<_>, _>>()?;
         self.outputs = vec![Output::Free; count];
         self.memory = Memory::Copy(mappings);
@@ -284,29 +267,26 @@ impl M2m {
 
     /// Copies a frame's planes to where the encoder looks for them.
     fn fill(&mut self, index: usize, frame: &RawFrame<'_>) -> Result<usize, EncodeError> {
-        let (offsets, input, size) = (self.plane_offsets(), self.input, self.size);
         let Memory::Copy(mappings) = &mut self.memory else { return Ok(0) };
         let buffer: &mut [u8] = &mut mappings[index];
+        if !self.geometry.fits(buffer.len()) {
+            return Err(self.device.error("fill", std::io::ErrorKind::StorageFull.into()).into());
+        }
         let mut end = 0;
-        for (number, (row_bytes, rows)) in frame.pixel_format.planes(size).enumerate() {
-            let plane = frame.checked_plane(number, row_bytes, rows)?;
-            let stride =
-                if number > 0 && frame.pixel_format == PixelFormat::Yuv420 { input.stride / 2 } else { input.stride };
-            let needed = offsets[number] + stride * (rows.max(1) - 1) + row_bytes;
-            if needed > buffer.len() || stride < row_bytes {
-                return Err(self.device.error("fill", std::io::ErrorKind::StorageFull.into()).into());
-            }
-            let to = &mut buffer[offsets[number]..];
-            if plane.stride == stride {
-                copy(&mut to[..stride * (rows - 1) + row_bytes], &plane.data[..stride * (rows - 1) + row_bytes]);
+        for (number, plane) in self.geometry.planes().iter().enumerate() {
+            let from = frame.checked_plane(number)?;
+            let to = &mut buffer[plane.offset..];
+            if from.stride == plane.stride {
+                copy(&mut to[..plane.least()], &from.data[..plane.least()]);
             } else {
-                for row in 0..rows {
-                    copy(&mut to[row * stride..][..row_bytes], &plane.data[row * plane.stride..][..row_bytes]);
+                for row in 0..plane.rows {
+                    let from = &from.data[row * from.stride..][..plane.row_bytes];
+                    copy(&mut to[row * plane.stride..][..plane.row_bytes], from);
                 }
             }
-            end = end.max(needed);
+            end = plane.offset + plane.least();
         }
-        Ok(end.max(input.length.min(buffer.len())))
+        Ok(end.max(self.input_length.min(buffer.len())))
     }
 
     /// Where frames are read from, for the status document.
@@ -431,19 +411,20 @@ impl M2m {
             MonotonicTime::from_nanos(frame.captured_at.since(MonotonicTime::from_nanos(0)).as_micros() as u64 * 1000);
         if let (Memory::DmaBuf, Some(plane)) = (&self.memory, frame.plane(0)) {
             let Some(fd) = plane.fd else {
-                return Err(EncodeError::ShortPlane {
+                let no_dma_buf = ShortPlane {
                     format: frame.pixel_format,
                     plane: 0,
                     have: 0,
-                    need: self.input.length,
+                    need: self.input_length,
                     size: self.size,
                     stride: plane.stride,
-                });
+                };
+                return Err(no_dma_buf.into());
             };
             if self.outputs.get(buffer.0).is_none_or(|output| *output != Output::Free) {
                 return Ok(Submitted::Busy);
             }
-            let payload = Payload::DmaBuf { fd: std::os::fd::AsRawFd::as_raw_fd(&fd), bytes_used: self.input.length };
+            let payload = Payload::DmaBuf { fd: std::os::fd::AsRawFd::as_raw_fd(&fd), bytes_used: self.input_length };
             match self.device.queue(queue, buffer.0, payload, Some(stamp)) {
                 Ok(()) => {
                     self.outputs[buffer.0] = Output::Holds(buffer);
