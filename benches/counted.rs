@@ -13,10 +13,11 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, bail, ensure};
 use pinhole::config::{self, OverlayBackground};
 use pinhole::encoder::{Encoder, Endless, Intake, Passthrough, Software};
-use pinhole::frame::{MonotonicTime, PartPool, PixelFormat, Plane, PlaneMut, RawFrame, RawFrameMut, Size};
-use pinhole::hub::Hub;
+use pinhole::frame::{MonotonicTime, PixelFormat, Plane, PlaneMut, RawFrame, RawFrameMut, Size};
 use pinhole::jpeg::Bound;
 use pinhole::overlay::Overlay;
+use pinhole::publish::Hub;
+use pinhole::publish::PartPool;
 use turbojpeg_sys as tj;
 
 /// A raw 4:2:0 picture, planes behind each other, two chroma planes or one with both.

@@ -11,11 +11,12 @@ use pinhole::config::{self, Orientation, OverlayBackground};
 use pinhole::encoder::turn::{JpegTurner, RawTurner};
 use pinhole::encoder::{Encoder, Software};
 use pinhole::encoder::{Endless, Reencode};
-use pinhole::frame::{MonotonicTime, PartPool, PixelFormat, Plane, PlaneMut, RawFrame, RawFrameMut, Size};
-use pinhole::http::multipart;
-use pinhole::hub::Hub;
+use pinhole::frame::{MonotonicTime, PixelFormat, Plane, PlaneMut, RawFrame, RawFrameMut, Size};
 use pinhole::jpeg::{self, Bound};
 use pinhole::overlay::Overlay;
+use pinhole::publish::Hub;
+use pinhole::publish::PartPool;
+use pinhole::publish::multipart;
 
 const HD: Size = Size { width: 1280, height: 720 };
 

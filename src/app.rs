@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::capture::{self, Shared};
+use crate::appliance::diagnostics::{self, Reader};
+use crate::board::Board;
+use crate::capture;
 use crate::config::Loaded;
-use crate::diagnostics::{self, Reader};
-use crate::http::stream::Viewers;
-use crate::http::{self, Pulse};
+use crate::http::viewers::Viewers;
+use crate::http::{self, WorkerProbe};
 use crate::shutdown::{self, Shutdown};
-use crate::systemd::{self, Supervisor};
+use crate::supervisor::Supervisor;
+use crate::systemd;
 
 /// Connections waiting to be accepted: everybody reconnects at once after a restart.
 const BACKLOG: i32 = 1024;
@@ -27,31 +29,31 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
     }
     let (listener, address) = listen(config.http.listen.address())?;
     let watchdog = systemd::watchdog_interval();
-    let shared = Arc::new(Shared::new(&config, watchdog));
-    let capture = capture::spawn(&config, problems.clone(), Arc::clone(&shared)).context("capture thread")?;
+    let board = Arc::new(Board::new(&config, watchdog));
+    let capture = capture::spawn(&config, problems.clone(), Arc::clone(&board)).context("capture thread")?;
 
     let (switch, token) = Shutdown::new();
     let limits = http::Limits::of_this_process(config.http.max_viewers.get() as usize);
-    let viewers = Arc::new(Viewers::new(Arc::clone(&shared), limits.viewers));
-    let pulse = Pulse::default();
+    let viewers = Arc::new(Viewers::new(Arc::clone(&board), limits.viewers));
+    let probe = WorkerProbe::default();
     let problem_count = problems.len();
     let context = http::Context {
         access: http::access::Access::new(&config.http),
-        shared: Arc::clone(&shared),
+        board: Arc::clone(&board),
         config,
         problems,
         diagnostics: Reader::new(diagnostics::Sources::from_environment()),
-        viewers: Arc::clone(&viewers),
+        viewers,
         shutdown: token,
     };
     let deadline = actix_rt::System::new().block_on(async {
         // First, so that whoever reads that we listen can stop us.
         let mut signals = shutdown::Signals::new().context("signal handlers")?;
-        let server = http::server(Arc::new(context), listener, limits, pulse.clone()).context("HTTP server")?;
+        let server = http::server(Arc::new(context), listener, limits, probe.clone()).context("HTTP server")?;
         let handle = server.handle();
         let server = actix_rt::spawn(server);
         log::info!("listening on {address}");
-        let supervisor = Supervisor::new(Arc::clone(&shared), viewers, pulse, address, problem_count);
+        let supervisor = Supervisor::new(Arc::clone(&board), probe, address, problem_count);
         let supervisor = actix_rt::spawn(supervisor.run(watchdog));
 
         let signal = signals.next().await;
@@ -59,7 +61,7 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
         log::info!("{signal}: stopping");
         systemd::stopping();
         supervisor.abort();
-        shared.hub.close();
+        board.hub.close();
         // Streams end first; a graceful stop of the server would wait for them.
         let _ = switch.send(true);
         let stopped = async {

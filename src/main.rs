@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use pinhole::appliance::system;
 use pinhole::args::{self, Action};
-use pinhole::{app, camera, config, logging, memory, system};
+use pinhole::{app, camera, config, logging, memory};
 
 /// `EX_CONFIG` of sysexits.h: systemd shows it by name.
 const EXIT_CONFIG: u8 = 78;

@@ -49,6 +49,7 @@ pub struct Metrics {
     /// Time from capture to the hub.
     pub publish_delay: Histogram,
     state: Family<[(&'static str, &'static str); 1], Gauge<i64, AtomicI64>>,
+    cause: Family<[(&'static str, &'static str); 1], Gauge<i64, AtomicI64>>,
 }
 
 impl Default for Metrics {
@@ -74,6 +75,7 @@ impl Default for Metrics {
             encode_time: seconds(),
             publish_delay: seconds(),
             state: Family::default(),
+            cause: Family::default(),
             registry: Registry::default(),
         };
         let m = &metrics;
@@ -103,6 +105,7 @@ impl Default for Metrics {
             m.publish_delay.clone(),
         );
         registry.register("state", "1 for the state the camera is in", m.state.clone());
+        registry.register("cause", "1 for the cause that keeps pictures from coming", m.cause.clone());
         Self { registry, ..metrics }
     }
 }
@@ -110,8 +113,8 @@ impl Default for Metrics {
 impl Metrics {
     /// The text that scrapers of Prometheus' own format (0.0.4) read: a counter's type stands at the name of its
     /// samples, and there are no units and no end mark.
-    pub fn text(&self, state: &'static str) -> String {
-        let text = self.open_metrics(state);
+    pub fn text(&self, state: &'static str, cause: Option<&'static str>) -> String {
+        let text = self.open_metrics(state, cause);
         let counters: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
         let mut out = String::with_capacity(text.len() + 64 * counters.len());
@@ -134,9 +137,13 @@ impl Metrics {
     }
 
     /// The same in the OpenMetrics format.
-    pub fn open_metrics(&self, state: &'static str) -> String {
+    pub fn open_metrics(&self, state: &'static str, cause: Option<&'static str>) -> String {
         for name in ["starting", "streaming", "idle", "degraded", "stalled"] {
             self.state.get_or_create(&[("state", name)]).set(i64::from(name == state));
+        }
+        self.cause.clear();
+        if let Some(cause) = cause {
+            self.cause.get_or_create(&[("cause", cause)]).set(1);
         }
         let mut text = String::new();
         // Writing to a String cannot fail.
@@ -234,7 +241,7 @@ mod tests {
         metrics.captured.add(3);
         metrics.encode_time.observe(0.004);
         metrics.viewers.set(2);
-        let text = metrics.text("idle");
+        let text = metrics.text("degraded", Some("unplugged"));
         for line in [
             "# TYPE pinhole_frames_captured_total counter",
             "# TYPE pinhole_viewers gauge",
@@ -244,13 +251,15 @@ mod tests {
             "pinhole_sent_bytes_total 0",
             "pinhole_viewers 2",
             "pinhole_encode_seconds_count 1",
-            "pinhole_state{state=\"idle\"} 1",
+            "pinhole_state{state=\"degraded\"} 1",
+            "pinhole_cause{cause=\"unplugged\"} 1",
             "pinhole_state{state=\"streaming\"} 0",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
         }
         assert!(!text.contains("# EOF") && !text.contains("# UNIT"));
-        assert!(metrics.open_metrics("idle").ends_with("# EOF\n"));
+        let well = metrics.open_metrics("idle", None);
+        assert!(well.ends_with("# EOF\n") && !well.contains("unplugged"), "{well}");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use crate::draw::{CHARACTER, Luma, wrap};
 use crate::encoder::{EncodeError, Encoder, Software};
-use crate::frame::{JpegFrame, MonotonicTime, PartPool, PixelFormat, Plane, RawFrame, Size};
+use crate::frame::{MonotonicTime, PixelFormat, Plane, RawFrame, Size};
+use crate::publish::{JpegFrame, PartPool};
 
 const BACKGROUND: u8 = 40;
 const TITLE: u8 = 235;

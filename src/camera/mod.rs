@@ -7,11 +7,11 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::appliance::sensors;
 use crate::config;
 pub use crate::config::Orientation;
 use crate::frame::{PixelFormat, RawFrame, RawFrameMut, Size};
 use crate::jpeg::Bound;
-use crate::sensors;
 
 pub mod control;
 mod error;

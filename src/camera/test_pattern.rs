@@ -83,7 +83,7 @@ impl TestPattern {
     /// What stands still: the bars, as the controls want them.
     fn draw_background(&mut self) {
         let size = self.info.size;
-        let (width, height) = (size.width as usize, size.height as usize);
+        let width = size.width as usize;
         let half_size = size.halved();
         let half = (half_size.width as usize, half_size.height as usize);
         let brightness = match self.control(BRIGHTNESS) {

@@ -121,7 +121,7 @@ mod tests {
     fn pause(policy: &HardwarePolicy, now: Instant) -> u64 {
         let due = |seconds: &u64| policy.is_due(now + Duration::from_secs(*seconds));
         let pause = (0..=4000).find(due).expect("it is tried again");
-        let just_before = now + Duration::from_secs(pause) - Duration::from_millis(1);
+        let just_before = now + Duration::from_millis(1000 * pause - 1);
         assert!(policy.is_given_up(just_before) && !policy.is_due(just_before));
         assert!(!policy.is_given_up(now + Duration::from_secs(pause)));
         pause

@@ -160,9 +160,9 @@ impl Plan {
     /// # Errors
     /// A configured encoder that cannot take the format.
     fn of(kind: EncoderKind, format: PixelFormat, reencode: bool) -> Result<Self, EncodeError> {
+        const PASS_THROUGH: &str = "set encoder.kind to auto to pass the camera's JPEG through";
         use EncoderKind::{Auto, Passthrough, Software, V4l2M2m};
         let unsuited = |encoder, remedy| Err(EncodeError::WrongFormat { encoder, format, remedy });
-        const PASS_THROUGH: &str = "set encoder.kind to auto to pass the camera's JPEG through";
         match (kind, format) {
             (Auto | Software, PixelFormat::Mjpeg) if reencode => Ok(Self::Reencode),
             (Auto, PixelFormat::Mjpeg) => Ok(Self::Passthrough("the camera delivers MJPEG")),

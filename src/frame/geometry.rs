@@ -4,11 +4,13 @@ use super::{PixelFormat, Plane, RawFrame, Size};
 
 impl Size {
     /// The size of 4:2:0 chroma: half the width and height, rounded up, as the last column and row have a sample too.
+    #[must_use]
     pub const fn halved(self) -> Self {
         Self { width: self.width.div_ceil(2), height: self.height.div_ceil(2) }
     }
 
     /// The same size with an even width and height: what 4:2:0 chroma covers.
+    #[must_use]
     pub const fn made_even(self) -> Self {
         Self { width: self.width.next_multiple_of(2), height: self.height.next_multiple_of(2) }
     }

@@ -11,11 +11,11 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value as Json, json};
 
 use super::{Context, body};
+use crate::board::health::State;
+use crate::board::mailbox::{Answer, ControlChange};
+use crate::board::settings::{Change, ChangeError, Settings};
+use crate::board::{Board, Controls};
 use crate::camera::control::{Control, Value};
-use crate::capture::Shared;
-use crate::health::State;
-use crate::requests::{Answer, ControlChange, Controls};
-use crate::settings::{Change, ChangeError, Settings};
 
 /// How long a change may take on a camera that answers: where others' are tried first, and one by one, it is opened often.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(30);
@@ -38,9 +38,9 @@ pub async fn controls(context: web::Data<Context>, request: HttpRequest, body: w
         };
         // What goes back to its default needs no line.
         names = Some(values.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.clone()).collect());
-        ask(&context, |shared| shared.mailbox.change_controls(ControlChange::Set(values))).await
+        ask(&context, |board| board.mailbox.change_controls(ControlChange::Set(values))).await
     } else if request.method() == Method::DELETE {
-        ask(&context, |shared| shared.mailbox.change_controls(ControlChange::Reset)).await
+        ask(&context, |board| board.mailbox.change_controls(ControlChange::Reset)).await
     } else {
         read_controls(&context).await.ok_or_else(|| no_controls(&context))
     };
@@ -62,18 +62,18 @@ pub async fn controls(context: web::Data<Context>, request: HttpRequest, body: w
 /// `/api/v1/settings`.
 pub async fn settings(context: web::Data<Context>, request: HttpRequest, body: web::Payload) -> HttpResponse {
     if request.method() != Method::PATCH {
-        return answer(StatusCode::OK, &document(&context.shared.settings()));
+        return answer(StatusCode::OK, &document(&context.board.settings()));
     }
     let change = match parse(body).await.map(Change::from_json) {
         Ok(Ok(change)) => change,
         Ok(Err(reason)) => return failure(StatusCode::UNPROCESSABLE_ENTITY, &reason),
         Err(answer) => return answer,
     };
-    match ask(&context, |shared| shared.mailbox.change(change)).await {
+    match ask(&context, |board| board.mailbox.change(change)).await {
         Err(answer) => answer,
         Ok(settings) => {
             let mut document = document(&settings);
-            if let Some(pipeline) = context.shared.pipeline() {
+            if let Some(pipeline) = context.board.pipeline() {
                 // A camera may deliver another size or rate than it was asked for.
                 document["camera"] = json!({
                     "width": pipeline.camera.size.width,
@@ -115,15 +115,15 @@ fn to_keep(controls: &[Control], names: &[String]) -> String {
 /// The controls as the running camera tells them, or as they were when it was stopped or closed for a change. Reading starts
 /// no camera and waits for no opening but the first.
 async fn read_controls(context: &Context) -> Option<Controls> {
-    let known = &context.shared.controls;
+    let known = &context.board.controls;
     let mut news = known.subscribe();
     if known.is_live() {
         if let Some(controls) = known.fresh() {
             return Some(controls);
         }
-        context.shared.mailbox.read_controls();
+        context.board.mailbox.read_controls();
         let _ = actix_rt::time::timeout(READ_PATIENCE, news.changed()).await;
-    } else if known.get().is_none() && context.shared.health.state().0 == State::Starting {
+    } else if known.get().is_none() && context.board.health.state().0 == State::Starting {
         let mut shutdown = context.shutdown.clone();
         tokio::select! {
             _ = news.wait_for(Option::is_some) => {}
@@ -135,7 +135,7 @@ async fn read_controls(context: &Context) -> Option<Controls> {
 }
 
 fn no_controls(context: &Context) -> HttpResponse {
-    let (state, _) = context.shared.health.state();
+    let (state, _) = context.board.health.state();
     refusal(match state.reason() {
         Some(reason) => ChangeError::NoCamera(reason.to_string()),
         None => ChangeError::Silent,
@@ -145,25 +145,25 @@ fn no_controls(context: &Context) -> HttpResponse {
 /// Asks the capture thread, with the camera running.
 async fn ask<T>(
     context: &Context,
-    question: impl FnOnce(&Shared) -> Result<Answer<T>, ChangeError>,
+    question: impl FnOnce(&Board) -> Result<Answer<T>, ChangeError>,
 ) -> Result<T, HttpResponse> {
     // First the demand: a stopped camera starts, and the question finds it open.
-    let _demand = context.shared.hub.demand();
-    let mut answer = question(&context.shared).map_err(refusal)?;
+    let _demand = context.board.hub.demand();
+    let mut answer = question(&context.board).map_err(refusal)?;
     let mut shutdown = context.shutdown.clone();
     let result = tokio::select! {
         result = &mut answer.result => result.unwrap_or(Err(ChangeError::Silent)),
-        () = lose_patience(&context.shared) => Err(answer.given_up()),
+        () = lose_patience(&context.board) => Err(answer.given_up()),
         () = shutdown.requested() => Err(ChangeError::Silent),
     };
     result.map_err(refusal)
 }
 
 /// Ends when there is no use in waiting for the capture thread any longer.
-async fn lose_patience(shared: &Shared) {
+async fn lose_patience(board: &Board) {
     let start = Instant::now();
     // Viewers of a slow camera get a picture before it is opened once more.
-    while start.elapsed() < CHANGE_PATIENCE + 2 * shared.frame_period() && !shared.health.hangs() {
+    while start.elapsed() < CHANGE_PATIENCE + 2 * board.frame_period() && !board.health.hangs() {
         actix_rt::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -22,7 +22,7 @@ pub async fn diagnostics(context: web::Data<Context>) -> HttpResponse {
     document["time"] = json!(unix(SystemTime::now()));
     document["monotonic_s"] = json!(seconds(MonotonicTime::now().since(MonotonicTime::from_nanos(0))));
     document["program"]["version"] = json!(env!("CARGO_PKG_VERSION"));
-    document["program"]["uptime_s"] = json!(seconds(context.shared.health.uptime()));
+    document["program"]["uptime_s"] = json!(seconds(context.board.health.uptime()));
     document["machine_log"] = json!(journal.as_deref());
     document["log"] = logging::recent().iter().map(line).collect();
     HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(document)

@@ -17,9 +17,9 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::capture::Shared;
+use crate::appliance::diagnostics::Reader;
+use crate::board::Board;
 use crate::config::Config;
-use crate::diagnostics::Reader;
 use crate::shutdown::Shutdown;
 
 pub mod access;
@@ -31,7 +31,6 @@ mod diagnostics;
 mod framing;
 mod guard;
 mod host;
-pub mod multipart;
 mod origin;
 mod page;
 mod proxies;
@@ -39,15 +38,15 @@ mod query;
 mod server;
 mod snapshot;
 mod status;
-pub mod stream;
 mod turnstile;
+pub mod viewers;
 
 use access::{Access, SNAPSHOTS, STREAMS};
 use connection::Connection;
 pub use connections::Limits;
 use query::Query;
 pub use server::server;
-use stream::{Broadcaster, Viewers};
+use viewers::{Broadcaster, Viewers};
 
 const METHODS: &str = "GET, HEAD, OPTIONS";
 const SETTINGS_METHODS: &str = "GET, HEAD, PATCH, OPTIONS";
@@ -57,7 +56,7 @@ const CONTROLS_METHODS: &str = "GET, HEAD, PATCH, DELETE, OPTIONS";
 #[derive(Debug)]
 pub struct Context {
     /// The capture side.
-    pub shared: Arc<Shared>,
+    pub board: Arc<Board>,
     /// What is in force.
     pub config: Config,
     /// What of the user's configuration could not be used.
@@ -81,19 +80,19 @@ impl Context {
 
 /// Lets the watchdog ask whether the worker still turns.
 #[derive(Clone, Debug)]
-pub struct Pulse {
+pub struct WorkerProbe {
     ask: watch::Sender<u64>,
     answered: Arc<AtomicU64>,
 }
 
-impl Default for Pulse {
+impl Default for WorkerProbe {
     fn default() -> Self {
         // Asked from the start, so that the first answer is a real one.
         Self { ask: watch::Sender::new(1), answered: Arc::default() }
     }
 }
 
-impl Pulse {
+impl WorkerProbe {
     /// True if the worker has answered the last time it was asked. Asks again.
     pub fn check(&self) -> bool {
         let mut answered = false;
@@ -220,7 +219,7 @@ async fn stream_route(request: HttpRequest) -> HttpResponse {
     };
     let mut response = HttpResponse::Ok();
     never_stored(&mut response);
-    let content_type = if options.raw { "application/octet-stream" } else { multipart::CONTENT_TYPE };
+    let content_type = if options.raw { "application/octet-stream" } else { crate::publish::multipart::CONTENT_TYPE };
     // A proxy that buffers makes pictures old.
     response.content_type(content_type).insert_header(("X-Accel-Buffering", "no")).force_close();
     if request.method() == Method::HEAD {
@@ -266,7 +265,7 @@ async fn snapshot_route(request: HttpRequest) -> HttpResponse {
     };
     match request.app_data::<web::Data<Context>>() {
         Some(context) => {
-            snapshot::answer(&context.shared, context.shutdown.clone(), max_age, query.wants_placeholder()).await
+            snapshot::answer(&context.board, context.shutdown.clone(), max_age, query.wants_placeholder()).await
         }
         None => HttpResponse::InternalServerError().finish(),
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix_web::HttpRequest;
 
-use super::stream::StreamOptions;
+use super::viewers::StreamOptions;
 
 /// A request's query.
 #[derive(Clone, Copy, Debug)]

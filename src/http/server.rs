@@ -25,9 +25,9 @@ use super::connection::{Answering, Body, Connection};
 use super::connections::{Connections, IN_PASSING, Limits};
 use super::framing::ChunkScanner;
 use super::guard::{Guard, HEAD_MAX, HEAD_TIMEOUT};
-use super::stream::Broadcaster;
 use super::turnstile::{Queues, Turn};
-use super::{Context, Pulse, TEXT, access, body, not_found, routes};
+use super::viewers::Broadcaster;
+use super::{Context, TEXT, WorkerProbe, access, body, not_found, routes};
 
 /// Bytes the kernel may hold of an answer that were not sent yet. Small, as each of them makes a slow viewer's picture older,
 /// and as a client that reads nothing could have requests without end answered into the kernel's memory; more than a
@@ -41,16 +41,21 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nR
 /// Makes the server on a bound socket. It runs when awaited.
 ///
 /// One worker: the target has one core, and the worker only hands out references.
-pub fn server(context: Arc<Context>, listener: TcpListener, limits: Limits, pulse: Pulse) -> std::io::Result<Server> {
+pub fn server(
+    context: Arc<Context>,
+    listener: TcpListener,
+    limits: Limits,
+    probe: WorkerProbe,
+) -> std::io::Result<Server> {
     let data = web::Data::from(context);
     // A client that takes no answer, or vanished, must not hold a connection for ever; the kernel sees to that.
     let patience = data.config.http.write_timeout.get().max(Duration::from_secs(5));
     let service = move || {
         // Once, on the worker's own thread.
-        actix_rt::spawn(pulse.clone().answer());
-        let metrics = &data.shared.metrics;
+        actix_rt::spawn(probe.clone().answer());
+        let metrics = &data.board.metrics;
         let write_timeout = data.config.http.write_timeout.get();
-        let broadcaster = Broadcaster::new(Arc::clone(&data.shared), data.shutdown.clone(), write_timeout);
+        let broadcaster = Broadcaster::new(Arc::clone(&data.board), data.shutdown.clone(), write_timeout);
         let (context, watched) = (data.clone(), Rc::clone(&broadcaster));
         let connections = Connections::new(
             limits,

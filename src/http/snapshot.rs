@@ -6,11 +6,12 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
 
-use super::multipart::UnixTime;
 use super::{TEXT, never_stored};
-use crate::capture::Shared;
-use crate::frame::{JpegFrame, MonotonicTime, PartPool};
+use crate::board::Board;
+use crate::frame::MonotonicTime;
 use crate::placeholder::Placeholder;
+use crate::publish::multipart::UnixTime;
+use crate::publish::{JpegFrame, PartPool};
 use crate::shutdown::Shutdown;
 
 /// Without `max_age_ms`; more where the camera's pictures are further apart.
@@ -23,17 +24,17 @@ const SETTLING: Duration = Duration::from_millis(950);
 /// Answers with a frame that was captured no longer than `max_age` before now, waiting for one if need be. Where there is
 /// only a placeholder, that is a failure, unless it is welcome.
 pub async fn answer(
-    shared: &Shared,
+    board: &Board,
     mut shutdown: Shutdown,
     max_age: Option<Duration>,
     placeholder_welcome: bool,
 ) -> HttpResponse {
     // A slow camera's last picture may be the newest there is, and the next one takes its time.
-    let period = shared.frame_period();
+    let period = board.frame_period();
     let max_age = max_age.unwrap_or(DEFAULT_MAX_AGE.max(period * 5 / 4));
     let asked = MonotonicTime::now();
-    let _demand = shared.hub.demand();
-    let mut frames = shared.hub.subscribe();
+    let _demand = board.hub.demand();
+    let mut frames = board.hub.subscribe();
     let is_recent = |frame: &JpegFrame| asked.since(frame.captured_at) <= max_age;
     let is_good = |frame: &JpegFrame| is_recent(frame) && (frame.settled || frame.placeholder.is_some());
     let waiting = async {
@@ -50,11 +51,11 @@ pub async fn answer(
         () = actix_rt::time::sleep(PATIENCE + period) => None,
         () = shutdown.requested() => None,
     };
-    let (state, _) = shared.health.state();
+    let (state, _) = board.health.state();
     let reason = state.reason().cloned().unwrap_or_else(|| "the camera has sent no picture in time".into());
     if frame.is_none() && placeholder_welcome {
         // The capture thread, which usually draws them, is waiting for the camera.
-        let size = shared.settings().resolution.size();
+        let size = board.settings().resolution.size();
         frame = Placeholder::default().frame(&mut PartPool::default(), &reason, size).ok();
     }
     let Some(frame) = frame else {
@@ -79,7 +80,7 @@ pub async fn answer(
             response.insert_header((header::RETRY_AFTER, "1"));
         }
     } else {
-        shared.metrics.snapshots.inc();
+        board.metrics.snapshots.inc();
     }
     let mut response = response.body(frame.jpeg());
     response.head_mut().set_camel_case_headers(true);

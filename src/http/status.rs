@@ -8,6 +8,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::{Context, TEXT};
+use crate::camera::Cause;
 use crate::camera::rate::Rate;
 
 /// Seconds with three decimals are all that is known.
@@ -36,21 +37,22 @@ pub async fn status(context: web::Data<Context>) -> HttpResponse {
 }
 
 fn document(context: &Context) -> Value {
-    let shared = &context.shared;
-    let metrics = &shared.metrics;
-    let (state, since) = shared.health.state();
-    let pipeline = shared.pipeline();
-    let settings = shared.settings();
+    let board = &context.board;
+    let metrics = &board.metrics;
+    let (state, since) = board.health.state();
+    let pipeline = board.pipeline();
+    let settings = board.settings();
     let viewers = context.viewers.list();
     json!({
         "name": env!("CARGO_PKG_NAME"),
         "version": env!("CARGO_PKG_VERSION"),
         "libcamera": crate::camera::libcamera_version(),
-        "uptime_s": seconds(shared.health.uptime()),
+        "uptime_s": seconds(board.health.uptime()),
         "time": unix(SystemTime::now()),
         "health": {
             "state": state.name(),
             "reason": state.reason().map(|reason| &**reason),
+            "cause": state.cause().map(Cause::name),
             "since_s": seconds(since),
         },
         "camera": pipeline.as_ref().map(|pipeline| json!({
@@ -82,7 +84,7 @@ fn document(context: &Context) -> Value {
             "encoded_fps": rate(metrics.encoded.rate()),
             "sent_fps": rate(metrics.sent.rate()),
         },
-        "frame": shared.hub.newest().map(|frame| json!({
+        "frame": board.hub.newest().map(|frame| json!({
             "sequence": frame.sequence,
             "bytes": frame.jpeg().len(),
             "width": frame.size.width,
@@ -119,7 +121,7 @@ fn document(context: &Context) -> Value {
 
 /// `/healthz`: 200 while nobody has to look.
 pub async fn healthz(context: web::Data<Context>) -> HttpResponse {
-    let (state, _) = context.shared.health.state();
+    let (state, _) = context.board.health.state();
     let mut response = if state.is_healthy() { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
     response.insert_header((header::CACHE_CONTROL, "no-store")).content_type(TEXT);
     match state.reason() {
@@ -130,13 +132,14 @@ pub async fn healthz(context: web::Data<Context>) -> HttpResponse {
 
 /// `/metrics`.
 pub async fn metrics(context: web::Data<Context>, request: HttpRequest) -> HttpResponse {
-    let (state, _) = context.shared.health.state();
+    let (state, _) = context.board.health.state();
     let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let metrics = &context.shared.metrics;
+    let metrics = &context.board.metrics;
+    let cause = state.cause().map(Cause::name);
     let (content_type, text) = if accepts.contains("application/openmetrics-text") {
-        ("application/openmetrics-text; version=1.0.0; charset=utf-8", metrics.open_metrics(state.name()))
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", metrics.open_metrics(state.name(), cause))
     } else {
-        ("text/plain; version=0.0.4; charset=utf-8", metrics.text(state.name()))
+        ("text/plain; version=0.0.4; charset=utf-8", metrics.text(state.name(), cause))
     };
     HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).content_type(content_type).body(text)
 }

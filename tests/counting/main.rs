@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use pinhole::capture::{self, Shared};
+use pinhole::board::Board;
+use pinhole::capture;
 use pinhole::config::{self, Sources};
 
 /// The thread whose doings are counted; 0 for none.
@@ -125,10 +126,10 @@ fn count(set: &[&str]) -> Count {
     let set = set.iter().map(|&argument| argument.to_owned()).collect();
     let sources = Sources { user_file: Some("/nonexistent".into()), set, ..Sources::default() };
     let config = config::load(&sources).unwrap().config;
-    let shared = Arc::new(Shared::new(&config, None));
-    let demand = shared.hub.demand();
-    let mut frames = shared.hub.subscribe();
-    let thread = capture::spawn(&config, Vec::new(), Arc::clone(&shared)).unwrap();
+    let board = Arc::new(Board::new(&config, None));
+    let demand = board.hub.demand();
+    let mut frames = board.hub.subscribe();
+    let thread = capture::spawn(&config, Vec::new(), Arc::clone(&board)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let count = runtime.block_on(async {
         let start = Instant::now();
@@ -145,7 +146,7 @@ fn count(set: &[&str]) -> Count {
                 (seen, bytes) = (0, 0);
                 return (frame.sequence, mean);
             }
-            assert!(start.elapsed() < Duration::from_secs(30), "no frames: {:?}", shared.health.state());
+            assert!(start.elapsed() < Duration::from_secs(30), "no frames: {:?}", board.health.state());
             frames.changed().await.unwrap();
         };
         let (first, _) = next(30).await;
@@ -164,9 +165,9 @@ fn count(set: &[&str]) -> Count {
         }
     });
     COUNTED.store(0, Ordering::Relaxed);
-    println!("{set:?}: {count:?}, {:?}", shared.pipeline().map(|p| (p.encoder, p.hardware)), set = sources.set);
+    println!("{set:?}: {count:?}, {:?}", board.pipeline().map(|p| (p.encoder, p.hardware)), set = sources.set);
     drop(demand);
-    shared.hub.close();
+    board.hub.close();
     thread.join().unwrap();
     count
 }

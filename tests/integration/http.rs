@@ -213,7 +213,7 @@ fn advance_headers_come_right_behind_each_picture() {
     let daemon = Start::with(&["camera.source=replay", "camera.frame_rate=20", &path]).spawn();
     let bytes = body(&daemon, "/stream?advance_headers=1", 130_000);
     let headers = "Content-Type: image/jpeg\r\n\r\n";
-    let delimiter = format!("\r\n--{}\r\n{headers}", pinhole::http::multipart::BOUNDARY);
+    let delimiter = format!("\r\n--{}\r\n{headers}", pinhole::publish::multipart::BOUNDARY);
     let mut rest = bytes.strip_prefix(&delimiter.as_bytes()[2..]).expect("opening with headers");
     let mut pictures = 0;
     // At every moment nothing but a whole delimiter follows a picture, though its own size is not told.
@@ -289,7 +289,7 @@ fn pipelined_head_requests_leave_streams_whole() {
               HEAD / HTTP/1.1\r\nHost: x\r\n\r\n",
         )
         .unwrap();
-    let opening = [b"\r\n\r\n", pinhole::http::multipart::OPENING, b"Content-Type: image/jpeg\r\n"].concat();
+    let opening = [b"\r\n\r\n", pinhole::publish::multipart::OPENING, b"Content-Type: image/jpeg\r\n"].concat();
     let (mut bytes, mut buffer) = (Vec::new(), [0; 65536]);
     while !bytes.windows(opening.len()).any(|window| window == opening) {
         let n = connection.read(&mut buffer).unwrap();

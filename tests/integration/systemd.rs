@@ -147,7 +147,7 @@ fn a_stuck_server_ends_the_program_with_a_status_of_its_own() {
     let start = Instant::now();
     server.see_its_end();
     let exit = daemon.child.wait().unwrap();
-    assert_eq!(exit.code(), Some(pinhole::systemd::EXIT_SERVER_STUCK), "{exit}; log:\n{}", daemon.log());
+    assert_eq!(exit.code(), Some(pinhole::supervisor::EXIT_SERVER_STUCK), "{exit}; log:\n{}", daemon.log());
     assert!(start.elapsed() < PATIENCE);
     daemon.wait_for_log("the HTTP server does not answer");
     while let Some(message) = notify.receive(Duration::from_millis(1)) {

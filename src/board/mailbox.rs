@@ -1,28 +1,19 @@
 //! What is asked of the capture thread, kept until it is settled, whatever is opened anew meanwhile.
 //!
-//! [`Mailbox`] holds what waits. [`Trial`] finds out which of the changes that were merged the camera refuses. [`Pace`] keeps
-//! openings apart, so that changes without end leave viewers their pictures. [`Known`] has the controls for whoever only reads.
+//! [`Mailbox`] holds what waits; the capture thread merges and tries it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value as Json};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
-use crate::camera::control::Control;
-use crate::settings::{Change, ChangeError, Settings};
-
-mod trial;
-
-pub use trial::{Answers, Trial, Verdict};
+use super::known::Controls;
+use super::settings::{Change, ChangeError, Settings};
 
 /// So many of a kind may wait; more are told to come again.
-const WAITING_MAX: usize = 32;
-
-/// The camera's controls with their values.
-pub type Controls = Arc<Vec<Control>>;
+pub const WAITING_MAX: usize = 32;
 
 /// Where an answer comes from.
 #[derive(Debug)]
@@ -142,7 +133,7 @@ impl Mailbox {
         Ok(answer)
     }
 
-    /// Asks for the values of the controls, which [`Known`] then has.
+    /// Asks for the values of the controls, which [`Known`](super::Known) then has.
     pub fn read_controls(&self) {
         let mut waiting = self.waiting();
         waiting.read_controls = true;
@@ -213,110 +204,3 @@ impl Mailbox {
         self.is_full.store(is_full, Ordering::Release);
     }
 }
-
-/// Viewers have pictures for at least so long for each opening that changes took: one a second at most.
-const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// And for no longer than this for each: whoever asks next waits for it.
-const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// Between these, so many times as long as they had none: they keep two of three.
-const PAUSE_SHARE: u32 = 2;
-
-/// Keeps the openings for changes apart.
-#[derive(Debug, Default)]
-pub struct Pace {
-    /// Since when there are no pictures because of a change.
-    interrupted: Option<Instant>,
-    /// How often the camera was opened meanwhile.
-    openings: u32,
-    next: Option<Instant>,
-}
-
-impl Pace {
-    /// The camera is closed for a change, and opened; again while it is tried in other ways.
-    pub fn interrupt(&mut self, now: Instant) {
-        self.interrupted.get_or_insert(now);
-        self.openings += 1;
-    }
-
-    /// It delivers again, or nobody watches.
-    pub fn resume(&mut self, now: Instant) {
-        let openings = std::mem::take(&mut self.openings);
-        if let Some(since) = self.interrupted.take() {
-            let pause = now.saturating_duration_since(since).saturating_mul(PAUSE_SHARE);
-            self.next = Some(now + pause.clamp(PAUSE_MIN * openings, PAUSE_MAX * openings));
-        }
-    }
-
-    /// True if viewers may be interrupted again.
-    pub fn is_due(&self, now: Instant) -> bool {
-        self.interrupted.is_none() && self.next.is_none_or(|next| now >= next)
-    }
-}
-
-/// Values younger than this are told as they are: questions without end ask the camera four times a second.
-const FRESH: Duration = Duration::from_millis(250);
-
-/// The controls as they were last read, for whoever asks while the camera is stopped or opened anew.
-#[derive(Debug)]
-pub struct Known {
-    controls: watch::Sender<Option<(Instant, Controls)>>,
-    /// A camera is running that can be asked.
-    is_live: AtomicBool,
-    /// They were read from the camera as it was opened last.
-    is_current: AtomicBool,
-}
-
-impl Default for Known {
-    fn default() -> Self {
-        Self { controls: watch::Sender::new(None), is_live: AtomicBool::new(false), is_current: AtomicBool::new(false) }
-    }
-}
-
-impl Known {
-    /// They are these.
-    pub fn tell(&self, controls: Controls) {
-        self.is_current.store(true, Ordering::Relaxed);
-        self.controls.send_replace(Some((Instant::now(), controls)));
-    }
-
-    /// There is no camera any more.
-    pub fn forget(&self) {
-        self.controls.send_replace(None);
-    }
-
-    /// A camera has been opened.
-    pub fn opened(&self) {
-        self.is_current.store(false, Ordering::Relaxed);
-        self.set_live(true);
-    }
-
-    /// Whether questions are answered with the next frame.
-    pub fn set_live(&self, is_live: bool) {
-        self.is_live.store(is_live, Ordering::Release);
-    }
-
-    /// See [`set_live`](Self::set_live).
-    pub fn is_live(&self) -> bool {
-        self.is_live.load(Ordering::Acquire)
-    }
-
-    /// What is known.
-    pub fn get(&self) -> Option<Controls> {
-        self.controls.borrow().as_ref().map(|(_, controls)| Arc::clone(controls))
-    }
-
-    /// What is known, if there is no use in asking the camera again.
-    pub fn fresh(&self) -> Option<Controls> {
-        let known = self.controls.borrow();
-        let (at, controls) = known.as_ref()?;
-        (self.is_current.load(Ordering::Relaxed) && at.elapsed() < FRESH).then(|| Arc::clone(controls))
-    }
-
-    /// News of them.
-    pub fn subscribe(&self) -> watch::Receiver<Option<(Instant, Controls)>> {
-        self.controls.subscribe()
-    }
-}
-
-#[cfg(test)]
-mod tests;

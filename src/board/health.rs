@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use crate::camera::Cause;
+
 /// The states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
@@ -14,9 +16,18 @@ pub enum State {
     /// The camera is well and nobody watches.
     Idle,
     /// No picture, for this reason; it is being tried again.
-    Degraded(Arc<str>),
+    Degraded(Trouble),
     /// The camera was opened but delivers nothing.
-    Stalled(Arc<str>),
+    Stalled(Trouble),
+}
+
+/// Why there is no picture: for programs, and for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What no program has to read out of `reason`.
+    pub cause: Cause,
+    /// What to do about it, in words.
+    pub reason: Arc<str>,
 }
 
 impl State {
@@ -34,7 +45,15 @@ impl State {
     /// Why there is no picture.
     pub fn reason(&self) -> Option<&Arc<str>> {
         match self {
-            Self::Degraded(reason) | Self::Stalled(reason) => Some(reason),
+            Self::Degraded(trouble) | Self::Stalled(trouble) => Some(&trouble.reason),
+            Self::Starting | Self::Streaming | Self::Idle => None,
+        }
+    }
+
+    /// The same for programs.
+    pub fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Degraded(trouble) | Self::Stalled(trouble) => Some(trouble.cause),
             Self::Starting | Self::Streaming | Self::Idle => None,
         }
     }
@@ -86,8 +105,8 @@ impl Health {
     pub fn state(&self) -> (State, Duration) {
         if self.hangs() {
             let quiet = self.since_last_round();
-            let reason = "a call to the camera has not returned; the watchdog restarts the program";
-            return (State::Stalled(reason.into()), quiet);
+            let reason = "a call to the camera has not returned; the watchdog restarts the program".into();
+            return (State::Stalled(Trouble { cause: Cause::Hung, reason }), quiet);
         }
         let (state, since) = &*self.state.read().unwrap_or_else(PoisonError::into_inner);
         (state.clone(), since.elapsed())
@@ -125,12 +144,13 @@ mod tests {
 
     #[test]
     fn state_changes_are_told_once() {
+        let trouble = |reason: &str| Trouble { cause: Cause::Unplugged, reason: reason.into() };
         let health = Health::default();
         health.round();
         assert_eq!(health.state().0, State::Starting);
-        assert!(health.set(State::Degraded("unplugged".into())));
-        assert!(!health.set(State::Degraded("unplugged".into())));
-        assert!(health.set(State::Degraded("in use".into())));
+        assert!(health.set(State::Degraded(trouble("unplugged"))));
+        assert!(!health.set(State::Degraded(trouble("unplugged"))));
+        assert!(health.set(State::Degraded(trouble("in use"))));
         assert!(!health.state().0.is_healthy());
         assert!(health.set(State::Idle));
         assert!(health.state().0.is_healthy());

@@ -1,7 +1,7 @@
 //! Changes tried on the camera, all at once; where it refuses them, those of each asker for itself.
 
-use super::Asked;
-use crate::settings::{Change, ChangeError, Settings};
+use crate::board::mailbox::Asked;
+use crate::board::settings::{Change, ChangeError, Settings};
 
 /// Changes that are being tried. [`settings`](Self::settings) says with what the camera is to be opened next, and
 /// [`verdict`](Self::verdict) is told whether that worked.

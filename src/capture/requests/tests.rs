@@ -1,4 +1,10 @@
+use super::trial::{Trial, Verdict};
 use super::*;
+use crate::board::Known;
+use crate::board::mailbox::WAITING_MAX;
+use crate::board::settings::Change;
+use serde_json::Value as Json;
+
 use crate::config::{Config, Orientation};
 
 fn before() -> Settings {
@@ -304,4 +310,65 @@ fn controls_are_known_while_there_is_no_camera_to_ask() {
     assert!(known.fresh().is_none() && known.get().is_some(), "another opening may have changed them");
     known.forget();
     assert!(known.get().is_none());
+}
+
+fn ask(board: &Board, yaml: &str) -> crate::board::mailbox::Answer<Settings> {
+    board.mailbox.change(change(yaml)).unwrap()
+}
+
+#[test]
+fn what_needs_no_opening_is_settled_at_once() {
+    let board = Board::new(&Config::default(), None);
+    let (mut wanted, mut requests) = (Wanted::new(&Config::default()), Requests::default());
+    let mut answer = ask(&board, "quality: 33");
+    requests.take_up(&board.mailbox, wanted.settings(), Instant::now());
+    let mut set = Vec::new();
+    let reopen = requests.settle_running(&mut wanted, &board, |quality| {
+        set.push(quality);
+        Ok(())
+    });
+    assert!(!reopen && requests.to_try().is_none());
+    assert_eq!(set, [33]);
+    assert_eq!(answer.result.try_recv().unwrap(), Ok(with("quality: 33")));
+    assert_eq!((wanted.settings(), &board.settings()), (&with("quality: 33"), &with("quality: 33")));
+    // What the encoder refuses is taken back.
+    let mut answer = ask(&board, "quality: 44");
+    requests.take_up(&board.mailbox, wanted.settings(), Instant::now());
+    let refuse = |quality| if quality == 44 { Err("no".to_owned()) } else { Ok(()) };
+    assert!(!requests.settle_running(&mut wanted, &board, refuse));
+    assert!(is_refused(&answer.result.try_recv().unwrap()));
+    assert_eq!(wanted.settings(), &with("quality: 33"));
+}
+
+#[test]
+fn what_was_asked_for_is_kept_over_reopenings_until_there_is_a_camera() {
+    let board = Board::new(&Config::default(), None);
+    let (mut wanted, mut requests) = (Wanted::new(&Config::default()), Requests::default());
+    let mut answers = [ask(&board, SMALL), ask(&board, "quality: 33")];
+    requests.take_up(&board.mailbox, wanted.settings(), Instant::now());
+    assert!(requests.settle_running(&mut wanted, &board, |_| panic!("all at once, by opening the camera anew")));
+    assert!(answers.iter_mut().all(|answer| answer.result.try_recv().is_err()), "not settled yet");
+    let both = Settings { quality: with("quality: 33").quality, ..with(SMALL) };
+    assert_eq!(requests.to_try(), Some(&both));
+    // It is pulled out meanwhile: no change is to blame, whatever is tried.
+    let mut attempts = 0;
+    loop {
+        wanted.put_in_force(requests.to_try().unwrap().clone());
+        attempts += 1;
+        match requests.attempted(Err("unplugged".to_owned()), &mut wanted, &board) {
+            Attempt::Again => {}
+            Attempt::NoCamera => break,
+            Attempt::Settled => panic!("nothing has been settled"),
+        }
+    }
+    assert!(attempts <= 4, "{attempts}");
+    assert!(answers.iter_mut().all(|answer| answer.result.try_recv().unwrap() == Ok(both.clone())));
+    // One more while it is away.
+    let mut late = ask(&board, "frame_rate: 7");
+    requests.handle_without_camera(&mut wanted, &board);
+    let all = Settings { frame_rate: with("frame_rate: 7").frame_rate, ..both };
+    assert_eq!(late.result.try_recv().unwrap(), Ok(all.clone()));
+    assert_eq!((wanted.settings(), &board.settings(), requests.to_try()), (&all, &all, Some(&all)));
+    assert_eq!(requests.attempted(Ok(()), &mut wanted, &board), Attempt::Settled);
+    assert_eq!((wanted.settings(), requests.to_try()), (&all, None));
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::frame::JpegFrame;
+use crate::publish::JpegFrame;
 
 /// The newest frame, and how many want the next.
 #[derive(Debug)]
@@ -127,7 +127,8 @@ impl Drop for Demand {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{MonotonicTime, PartPool, Size};
+    use crate::frame::{MonotonicTime, Size};
+    use crate::publish::PartPool;
 
     fn frame(pool: &mut PartPool) -> JpegFrame {
         pool.assemble(&[b"jpeg"], Size { width: 1, height: 1 }, MonotonicTime::now())

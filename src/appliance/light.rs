@@ -24,7 +24,7 @@ pub enum Signal {
 
 /// The light, if there is one.
 #[derive(Debug, Default)]
-pub struct Led {
+pub struct Light {
     folder: Option<PathBuf>,
     shown: Option<Signal>,
     /// Its trigger is set. Setting it again would make its attributes anew.
@@ -34,7 +34,7 @@ pub struct Led {
     told: bool,
 }
 
-impl Led {
+impl Light {
     /// The one `PINHOLE_LED` names.
     pub fn from_environment() -> Self {
         let folder = std::env::var_os("PINHOLE_LED").filter(|name| !name.is_empty()).map(PathBuf::from);
@@ -99,13 +99,13 @@ mod tests {
     use super::*;
 
     /// A folder that looks like a light's.
-    fn light(attributes: &[&str]) -> (tempfile::TempDir, Led) {
+    fn light(attributes: &[&str]) -> (tempfile::TempDir, Light) {
         let folder = tempfile::tempdir().unwrap();
         for attribute in attributes {
             std::fs::write(folder.path().join(attribute), "").unwrap();
         }
         std::fs::write(folder.path().join("max_brightness"), "255\n").unwrap();
-        let led = Led { folder: Some(folder.path().to_owned()), ..Led::default() };
+        let led = Light { folder: Some(folder.path().to_owned()), ..Light::default() };
         (folder, led)
     }
 
@@ -166,8 +166,8 @@ mod tests {
 
     #[test]
     fn no_light_is_no_matter() {
-        Led::default().show(Signal::Well);
-        let mut led = Led { folder: Some("/nonexistent/led".into()), ..Led::default() };
+        Light::default().show(Signal::Well);
+        let mut led = Light { folder: Some("/nonexistent/led".into()), ..Light::default() };
         for _ in 0..2 * ATTEMPTS {
             led.show(Signal::Attention);
         }

@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 
 pub use clock::Clock;
 
-use crate::sensors::{self, Sensor};
+use crate::appliance::sensors::{self, Sensor};
 
 /// How long a request waits for the machine's answers before it goes without.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -1,4 +1,4 @@
-//! What can be changed while the program runs. [`crate::requests`] is how that reaches the capture thread.
+//! What can be changed while the program runs. [`super::mailbox`] is how that reaches the capture thread.
 //!
 //! A change lasts until the program ends; what is to stay belongs into the configuration.
 
