@@ -73,6 +73,17 @@ pub struct Harvest {
     pub error: Option<String>,
 }
 
+/// How much too slow the software encoder is.
+#[derive(Clone, Copy, Debug)]
+pub struct Shortfall {
+    /// Frames per second that it could do.
+    pub possible: f64,
+    /// Those that are wanted at least.
+    pub least: f64,
+    /// The size at which it could do them.
+    pub smaller: Size,
+}
+
 impl Encoding {
     /// Selects the encoder for an opened camera.
     ///
@@ -414,9 +425,8 @@ impl Encoding {
         });
     }
 
-    /// Tells of the software encoder's limit. Where it stands in for the hardware and is too slow, the smaller size that it
-    /// could do.
-    pub fn smaller_size(&mut self, size: Size, wanted: &Wanted, board: &Board) -> Option<Size> {
+    /// Tells of the software encoder's limit; `Some` where it stands in for the hardware and cannot do enough at this size.
+    pub fn shortfall(&mut self, size: Size, wanted: &Wanted, board: &Board) -> Option<Shortfall> {
         let possible = self.load.as_mut()?.new_limit()?;
         let asked = wanted.settings().frame_rate.get();
         board.change_pipeline(|pipeline| pipeline.rate_limit = (possible < asked).then_some(possible));
@@ -424,9 +434,7 @@ impl Encoding {
         if possible >= least || !self.selected.is_fallback {
             return None;
         }
-        let smaller = Load::smaller(size, least / possible)?;
-        log::debug!("the software encoder makes {possible:.1} of {least} fps at {size}: {smaller} would do");
-        Some(smaller)
+        Some(Shortfall { possible, least, smaller: Load::smaller(size, least / possible)? })
     }
 }
 

@@ -28,7 +28,7 @@ mod requests;
 mod session;
 mod wanted;
 
-use encoding::History;
+use encoding::{History, Shortfall};
 use hold::Hold;
 use outlet::Outlet;
 use recovery::Recovery;
@@ -202,9 +202,12 @@ impl<'a> Capture<'a> {
             match session.step(round, is_wanted, &self.wanted, &mut self.history, &mut self.outlet) {
                 Outcome::Goes { is_good: true } => self.recovery.succeeded(),
                 Outcome::Goes { is_good: false } => {}
-                Outcome::TooLarge(smaller) => {
-                    if self.wanted.limit_size(smaller, session.size()) {
-                        log::info!("the software encoder is too slow for {}: {smaller} from now on", session.size());
+                Outcome::TooLarge(Shortfall { possible, least, smaller }) => {
+                    let size = session.size();
+                    if self.wanted.limit_size(smaller, size) {
+                        log::info!(
+                            "the software encoder makes {possible:.1} of {least} fps at {size}: {smaller} from now on"
+                        );
                         return End::Reopen;
                     }
                 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value as Json};
 
-use super::encoding::{Encoding, Fate, Harvest, History};
+use super::encoding::{Encoding, Fate, Harvest, History, Shortfall};
 use super::outlet::Outlet;
 use super::wanted::Wanted;
 use crate::board::Pipeline;
@@ -64,8 +64,8 @@ pub enum Outcome {
         /// A good picture came since the last one.
         is_good: bool,
     },
-    /// The software encoder, which stands in, could do pictures of this size.
-    TooLarge(Size),
+    /// The software encoder, which stands in, is too slow for pictures of this size.
+    TooLarge(Shortfall),
     /// The camera must be opened anew.
     Failed(SessionError),
 }
@@ -177,8 +177,8 @@ impl Session {
         if let Err(error) = self.try_step(timeout, is_wanted, wanted, history, outlet) {
             return Outcome::Failed(error);
         }
-        if let Some(smaller) = self.encoding.smaller_size(self.size(), wanted, outlet.board()) {
-            return Outcome::TooLarge(smaller);
+        if let Some(shortfall) = self.encoding.shortfall(self.size(), wanted, outlet.board()) {
+            return Outcome::TooLarge(shortfall);
         }
         if let Some(silence) = self.exceeded_silence(wanted) {
             return Outcome::Failed(match self.last_error.take() {

@@ -90,7 +90,9 @@ fn the_light_follows_the_camera() {
     let folder = tempfile::tempdir().unwrap();
     let light = Light::new(folder.path());
     let daemon = Start::test_pattern()
-        .faults("{kind: disappear, at: 60, for: 6s}")
+        .faults("{kind: disappear, at: 60, for: 12s}")
+        // The stream is not read meanwhile.
+        .set("http.write_timeout=10m")
         .environment("PINHOLE_LED", folder.path())
         .spawn();
     // Idle is well.
