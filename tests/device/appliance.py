@@ -122,7 +122,7 @@ class Appliance(Machine):
         return float(seconds) - float(up)
 
     def journal(self, *arguments: str) -> str:
-        return self.run(f"journalctl -b -o short-monotonic {' '.join(arguments)}", 60)
+        return self.run(f"journalctl -b -o short-monotonic {' '.join(arguments)}")
 
 
 class Server(Daemon):

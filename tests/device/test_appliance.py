@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from appliance import FPS, SETTINGS, SIZE, Server, first_part, watch
+from appliance import BOOT, FPS, SETTINGS, SIZE, Server, first_part, watch
 from support.emulated import Viewer
 from support.lane import until
 from support.pictures import decoded, size_of
@@ -120,7 +120,7 @@ def test_sandbox_and_memory(device, figure):
     # What libcamera has its buffers from; the kernel gives them to root alone. (Debian's has none on this machine.)
     heaps = [line.split() for line in device.run("ls -l /dev/dma_heap 2>/dev/null || true").splitlines() if line.startswith("c")]
     assert {(heap[0], heap[3]) for heap in heaps} == ({("crw-rw----", "video")} if is_image(device) else set())
-    exposure = device.run("systemd-analyze security --no-pager pinhole.service | tail -n 1", 120)
+    exposure = device.run("systemd-analyze security --no-pager pinhole.service | tail -n 1", BOOT)
     assert float(re.search(r": (\d+\.\d)", exposure)[1]) <= 2.0, exposure
     figure("exposure", exposure.split("for ")[1].split(" ")[1])
     memory = int(status["VmRSS"].split()[0]) / 1024
@@ -196,7 +196,7 @@ def test_a_broken_file_does_not_stop_the_stream(device):
     assert "/boot/pinhole.yaml:6" in problem and "quality" in problem and "800" in problem
     assert "quality" in server.log()
     if is_image(device):
-        until("somebody should look", lambda: light(device) == "timer", 60, 1)
+        until("somebody should look", lambda: light(device) == "timer", BOOT, 1)
 
     device.power_off()
     device.write_settings(b"camera: [\x00\xff not YAML")

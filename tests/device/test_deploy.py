@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from appliance import first_part
+from appliance import BOOT, first_part
 from support.lane import ROOT, until
 
 
@@ -50,7 +50,7 @@ def test_deploy(device, ssh, tmp_path, figure):
     (tmp_path / "broken").write_text('#!/bin/sh\n[ "${1:-}" = --version ] && echo broken || exit 3\n')
     done, said = deploy(tmp_path / "broken")
     assert not done and "going back to the installed program" in said, said
-    until("the installed program", lambda: size_of_running(device) == installed, 60, 1)
+    until("the installed program", lambda: size_of_running(device) == installed, BOOT, 1)
     # One that does not run at all changes nothing.
     before = device.pid()
     (tmp_path / "foreign").write_bytes(b"\x7fELF\2\1\1" + bytes(100))

@@ -32,7 +32,7 @@ def streams(machine: Appliance):
     first_part(machine)
     needed = work(machine)
     machine.until_up()
-    until("the data partition", lambda: "/data" in machine.run("cat /proc/mounts"), 60, 1)
+    until("the data partition", lambda: "/data" in machine.run("cat /proc/mounts"), BOOT, 1)
     assert machine.run("systemctl --failed --no-legend --plain").strip() == ""
     return needed
 

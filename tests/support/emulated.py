@@ -102,7 +102,7 @@ class Machine(Process):
             "-append", f"{append} rdinit=/init loglevel=4 panic=-1",
             "-netdev", f"user,id=net,restrict=on,ipv6=off,{forward}", "-device", f"{nic},netdev=net", *usb)
 
-    def run(self, script: str, seconds: float = 60) -> str:
+    def run(self, script: str, seconds: float = 180) -> str:
         """Runs a shell script in the machine and returns its output."""
         with socket.create_connection(("127.0.0.1", self.shell), seconds) as connection:
             connection.sendall(f"{{ {script}\n}} 2>&1\necho status=$?\nexit\n".encode())
@@ -142,7 +142,7 @@ class Viewer:
     """A connection to /stream."""
 
     def __init__(self, machine: Machine):
-        self.socket = socket.create_connection(("127.0.0.1", machine.http), 60)
+        self.socket = socket.create_connection(("127.0.0.1", machine.http), 180)
         self.socket.sendall(b"GET /stream HTTP/1.1\r\nHost: pinhole\r\n\r\n")
         self.file = self.socket.makefile("rb", 65536)
         head = self.lines()
@@ -206,7 +206,7 @@ class Daemon:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json"} | dict(headers) if body is not None else dict(headers))
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=180) as answer:
                 return answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.headers, error.read()
