@@ -13,6 +13,7 @@ mod changes;
 mod configuration;
 mod controls;
 mod damage;
+mod documents;
 mod faults;
 mod front_door;
 mod fuzz;
