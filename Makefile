@@ -137,6 +137,10 @@ test-device: ## the appliance on an emulated Pi Zero: boots, is supervised, surv
 test-clients: quick ## tests with ffmpeg, OpenCV, curl, Chromium and others · 4 min
 	tests/clients/run
 
+.PHONY: test-page
+test-page: ## the page's JavaScript: types, lint, unit tests · 5 s
+	@tests/page/run
+
 .PHONY: test-units
 test-units: ## systemd units: verify, and sandbox exposure · 10 s
 	tests/units/run

@@ -1,5 +1,6 @@
-//! The page: three files to work on, one answer to a browser. Style and script go into the HTML, and the policy sent with it
-//! names them by their hashes: nothing else runs or loads in it.
+//! The page: HTML, style and scripts to work on, one answer to a browser. Style and scripts go into the HTML, and the policy
+//! sent with it names them by their hashes: nothing else runs or loads in it. The scripts are sent as they are written;
+//! `make test-page` checks their types (in `page/api.d.ts` and comments), lints them, and tests `page/values.js`.
 
 use std::fmt::Write as _;
 
@@ -8,8 +9,12 @@ use sha2::{Digest, Sha256};
 
 const HTML: &str = include_str!("page/index.html");
 /// What stands in the HTML for a file, the file, and the element it becomes.
-const PARTS: [(&str, &str, &str); 2] = [
+const PARTS: [(&str, &str, &str); 6] = [
     ("<link rel=\"stylesheet\" href=\"page.css\">", include_str!("page/page.css"), "style"),
+    ("<script src=\"values.js\"></script>", include_str!("page/values.js"), "script"),
+    ("<script src=\"elements.js\"></script>", include_str!("page/elements.js"), "script"),
+    ("<script src=\"stream.js\"></script>", include_str!("page/stream.js"), "script"),
+    ("<script src=\"panels.js\"></script>", include_str!("page/panels.js"), "script"),
     ("<script src=\"page.js\"></script>", include_str!("page/page.js"), "script"),
 ];
 
@@ -29,6 +34,8 @@ impl Page {
         for (mark, text, element) in PARTS {
             html = html.replacen(mark, &format!("<{element}>\n{text}</{element}>"), 1);
         }
+        // Scripts side by side become one: no event comes between them, when half of their names are not there yet.
+        html = html.replace("</script>\n<script>\n", "");
         let policy = format!(
             "default-src 'none'; img-src 'self' blob: data:; style-src{}; script-src{}; connect-src 'self'; \
              base-uri 'none'; form-action 'none'",
