@@ -1,6 +1,6 @@
 //! A **stand-in** for the Raspberry Pi's video codec (driver bcm2835-codec), below the system call.
 //!
-//! Preloaded (`LD_PRELOAD=target/debug/examples/libv4l2_standin.so`), it invents `/dev/videoN` nodes and answers their
+//! Preloaded (`LD_PRELOAD=target/debug/deps/libv4l2_standin.so`), it invents `/dev/videoN` nodes and answers their
 //! ioctls, polls and mappings as the driver and the kernel's V4L2 core would, encodes for real (with libjpeg-turbo, on a
 //! thread of its own, in the client's buffers), and ends the process with `v4l2_standin: VIOLATION: …` where the client
 //! breaks a rule. It was written from the kernel's sources and documentation, not from the code it tests.
