@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -75,6 +76,12 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
         anyhow::Ok(deadline)
     })?;
 
+    wait_for_capture(&capture, deadline);
+    Ok(())
+}
+
+/// Waits until the capture thread has closed the camera.
+fn wait_for_capture(capture: &JoinHandle<()>, deadline: Instant) {
     while !capture.is_finished() {
         if Instant::now() >= deadline {
             // A call into the camera hangs; there is nothing to be saved by waiting for it.
@@ -84,7 +91,6 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    Ok(())
 }
 
 /// The socket systemd holds for us, else one of our own. Also says where it can be reached.

@@ -16,7 +16,8 @@ Usage: pinholed [OPTIONS]
   --default KEY=VALUE  set one key where no file does (may be repeated)
   --check-config       check the configuration and exit (status 78 if something is wrong)
   --print-config       print the configuration in force, secrets hidden, and exit
-  --render-system DIR  write what the system section means to the files of the boot service into DIR, and exit; what is
+  --write-system-files DIR
+                       write the system section as files for the appliance's boot service into DIR, and exit; what is
                        wrong in the configuration is left out
   --list-cameras       list the cameras found and exit (status 1 if there is none)
   --version            print version numbers and exit
@@ -34,8 +35,8 @@ pub enum Action {
     CheckConfig,
     /// `--print-config`.
     PrintConfig,
-    /// `--render-system`, with the folder to write to.
-    RenderSystem(PathBuf),
+    /// `--write-system-files`, with the folder to write to.
+    WriteSystemFiles(PathBuf),
     /// `--list-cameras`.
     ListCameras,
     /// `--version`.
@@ -69,7 +70,10 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("default") => arguments.sources.defaults.push(parser.value()?.string()?),
             Long("check-config") => arguments.action = Action::CheckConfig,
             Long("print-config") => arguments.action = Action::PrintConfig,
-            Long("render-system") => arguments.action = Action::RenderSystem(parser.value()?.into()),
+            // The second is its old name.
+            Long("write-system-files" | "render-system") => {
+                arguments.action = Action::WriteSystemFiles(parser.value()?.into());
+            }
             Long("list-cameras") => arguments.action = Action::ListCameras,
             Long("version") | Short('V') => arguments.action = Action::Version,
             Long("help") | Short('h') => arguments.action = Action::Help,
@@ -103,7 +107,9 @@ mod tests {
         assert_eq!(arguments.sources.file.unwrap().to_str(), Some("a.yaml"));
         assert_eq!(arguments.sources.set, ["a.b=c=d", "x.y=z"]);
         assert_eq!(parse(&[]).unwrap().action, Action::Run);
-        assert_eq!(parse(&["--render-system", "/x"]).unwrap().action, Action::RenderSystem("/x".into()));
+        for option in ["--write-system-files", "--render-system"] {
+            assert_eq!(parse(&[option, "/x"]).unwrap().action, Action::WriteSystemFiles("/x".into()));
+        }
     }
 
     #[test]

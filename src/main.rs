@@ -35,7 +35,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Action::ListCameras => return list_cameras(),
-        Action::RenderSystem(folder) => return render_system(&folder, &arguments.sources),
+        Action::WriteSystemFiles(folder) => return write_system_files(&folder, &arguments.sources),
         Action::Run | Action::CheckConfig | Action::PrintConfig => {}
     }
     let mut loaded = match config::load(&arguments.sources) {
@@ -88,7 +88,7 @@ fn missing_user_file(sources: &config::Sources) -> Option<String> {
 }
 
 /// Never fails for what is wrong in the configuration: the appliance has to start all the same.
-fn render_system(folder: &Path, sources: &config::Sources) -> ExitCode {
+fn write_system_files(folder: &Path, sources: &config::Sources) -> ExitCode {
     let files = system::render(config::load_leniently(sources), system::ZONES.as_ref());
     eprint!("{}", files.problems());
     if let Some(missing) = missing_user_file(sources) {

@@ -1,4 +1,4 @@
-//! `--render-system`: the `system` section as files for the appliance's boot service, which puts them into effect.
+//! `--write-system-files`: the `system` section as files for the appliance's boot service, which puts them into effect.
 //!
 //! Only here do passphrases leave the configuration, into files that only their owner can read. Values are written so
 //! that none of them can be more than a value: the checks in [`crate::config`] leave no line breaks in any, and see

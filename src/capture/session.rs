@@ -202,7 +202,7 @@ impl Session {
         match self.encoding.collect(&mut *self.camera, is_wanted, is_settled, &mut history.hardware, outlet) {
             Ok(Harvest { is_good, error }) => {
                 if is_good {
-                    self.note_good();
+                    self.mark_healthy();
                 }
                 self.last_error = error.or(self.last_error.take());
             }
@@ -245,7 +245,7 @@ impl Session {
             if is_taken {
                 // Only now: a camera that was opened but delivers nothing is not well.
                 outlet.rest();
-                self.note_good();
+                self.mark_healthy();
             }
             Ok(Fate::NoRoom)
         };
@@ -253,7 +253,7 @@ impl Session {
             self.camera.queue(buffer)?;
         }
         match fate {
-            Ok(Fate::Published) => self.note_good(),
+            Ok(Fate::Published) => self.mark_healthy(),
             // The camera is well all the same.
             Ok(Fate::NoTime) => self.last_good = now,
             Ok(Fate::Submitted { .. } | Fate::NoRoom) => {}
@@ -282,7 +282,7 @@ impl Session {
         Ok(())
     }
 
-    fn note_good(&mut self) {
+    fn mark_healthy(&mut self) {
         self.last_good = Instant::now();
         self.last_error = None;
         self.is_good = true;

@@ -186,8 +186,7 @@ fn refusal(error: ChangeError) -> HttpResponse {
         }
         ChangeError::Failed(reason) => failure(StatusCode::UNPROCESSABLE_ENTITY, &reason),
         ChangeError::NoCamera(reason) => {
-            let why = reason.strip_prefix("no camera found: ").unwrap_or(&reason);
-            failure(StatusCode::SERVICE_UNAVAILABLE, &format!("there is no camera: {why}"))
+            failure(StatusCode::SERVICE_UNAVAILABLE, &format!("the camera cannot be asked: {reason}"))
         }
         error @ (ChangeError::Silent | ChangeError::StillTried) => {
             failure(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())

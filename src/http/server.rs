@@ -11,11 +11,11 @@ use std::time::Duration;
 use actix_http::{HttpService, KeepAlive};
 use actix_server::Server;
 use actix_service::{ServiceFactoryExt as _, fn_factory, map_config};
-use actix_web::body::{BodySize, MessageBody};
-use actix_web::dev::{AppConfig, Service, ServiceRequest};
+use actix_web::body::{BodySize, EitherBody, MessageBody};
+use actix_web::dev::{AppConfig, Service, ServiceRequest, ServiceResponse};
 use actix_web::error::DispatchError;
 use actix_web::http::{ConnectionType, Method, StatusCode, header};
-use actix_web::middleware::NormalizePath;
+use actix_web::middleware::{Next, NormalizePath, from_fn};
 use actix_web::{App, HttpResponse, web};
 use bytes::Bytes;
 use socket2::SockRef;
@@ -68,28 +68,7 @@ pub fn server(
         let app = App::new()
             // "//stream" and "/stream/" are what people type.
             .wrap(NormalizePath::trim())
-            .wrap_fn(|request, service| {
-                let answering = begin(&request);
-                let wants_upgrade = request.head().upgrade();
-                let response = match access::refuse(&request).or_else(|| refuse(&request)) {
-                    Some(refusal) => Err(request.into_response(refusal)),
-                    None => Ok(service.call(request)),
-                };
-                async move {
-                    let mut response = match response {
-                        Ok(response) => response.await?,
-                        Err(refused) => refused,
-                    };
-                    access::dress(&mut response);
-                    let awaits_body = answering.as_ref().is_some_and(Answering::awaits_body);
-                    if wants_upgrade || awaits_body {
-                        // We upgrade to nothing; actix-web would leave the connection in between. And whatever comes of the
-                        // body now is not read.
-                        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
-                    }
-                    Ok(response.map_body(|_, body| AnswerBody { body, rest: Bytes::new(), answering }))
-                }
-            })
+            .wrap(from_fn(answer))
             .app_data(data.clone())
             .app_data(broadcaster)
             .configure(routes)
@@ -118,6 +97,28 @@ pub fn server(
         .disable_signals()
         .listen("http", listener, service)?;
     Ok(server.run())
+}
+
+/// What happens to every request, whatever its route: it is let through or refused, and its answer gets the headers that all
+/// have.
+async fn answer(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<AnswerBody<EitherBody<impl MessageBody>>>, actix_web::Error> {
+    let answering = begin(&request);
+    let wants_upgrade = request.head().upgrade();
+    let mut response = match access::refuse(&request).or_else(|| refuse(&request)) {
+        Some(refusal) => request.into_response(refusal).map_into_right_body(),
+        None => next.call(request).await?.map_into_left_body(),
+    };
+    access::dress(&mut response);
+    let awaits_body = answering.as_ref().is_some_and(Answering::awaits_body);
+    if wants_upgrade || awaits_body {
+        // We upgrade to nothing; actix-web would leave the connection in between. And whatever comes of the body now is not
+        // read.
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
+    Ok(response.map_body(|_, body| AnswerBody { body, rest: Bytes::new(), answering }))
 }
 
 /// Gives each new connection its guard and its place.

@@ -63,6 +63,11 @@ pub async fn answer(
         never_stored(&mut response);
         return response.insert_header((header::RETRY_AFTER, "1")).content_type(TEXT).body(format!("{reason}\n"));
     };
+    picture(board, &frame, placeholder_welcome)
+}
+
+/// The frame as an answer; a placeholder is a failure unless it is welcome.
+fn picture(board: &Board, frame: &JpegFrame, placeholder_welcome: bool) -> HttpResponse {
     let is_failure = frame.placeholder.is_some() && !placeholder_welcome;
     let status = if is_failure { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let mut response = HttpResponse::build(status);

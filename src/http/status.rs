@@ -7,7 +7,10 @@ use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
+use super::viewers::ViewerStats;
 use super::{Context, TEXT};
+use crate::board::Pipeline;
+use crate::board::settings::Settings;
 use crate::camera::Cause;
 use crate::camera::rate::Rate;
 
@@ -55,29 +58,8 @@ fn document(context: &Context) -> Value {
             "cause": state.cause().map(Cause::name),
             "since_s": seconds(since),
         },
-        "camera": pipeline.as_ref().map(|pipeline| json!({
-            "source": pipeline.camera.source,
-            "id": pipeline.camera.id,
-            "model": pipeline.camera.model,
-            "pixel_format": pipeline.camera.pixel_format.name(),
-            "width": pipeline.camera.size.width,
-            "height": pipeline.camera.size.height,
-            "stride": pipeline.camera.stride,
-            "frame_rate": granted(pipeline.camera.frame_rate),
-            "buffers": pipeline.camera.buffer_count,
-            "running": pipeline.running,
-            "turned_by": pipeline.turned_by,
-            "notes": pipeline.notes,
-        })),
-        "encoder": pipeline.as_ref().map(|pipeline| json!({
-            "kind": pipeline.encoder,
-            "quality": settings.quality,
-            "reason": pipeline.encoder_reason,
-            "device": pipeline.hardware.as_ref().map(|(device, _)| device),
-            "memory": pipeline.hardware.as_ref().map(|(_, memory)| memory),
-            "rate_limit": pipeline.rate_limit.map(rate),
-            "overlay": pipeline.overlay,
-        })),
+        "camera": pipeline.as_ref().map(camera),
+        "encoder": pipeline.as_ref().map(|pipeline| encoder(pipeline, &settings)),
         "settings": settings,
         "rates": {
             "captured_fps": rate(metrics.captured.rate()),
@@ -103,19 +85,53 @@ fn document(context: &Context) -> Value {
         "viewers": {
             "count": viewers.len(),
             "max": context.viewers.max(),
-            "list": viewers.iter().map(|viewer| json!({
-                "id": viewer.id,
-                // Of whom a proxy tells, it tells no port.
-                "peer": viewer.peer.map(|peer| if peer.port() == 0 { peer.ip().to_string() } else { peer.to_string() }),
-                "connected_s": seconds(viewer.connected.elapsed()),
-                "frames_sent": viewer.sent.load(Ordering::Relaxed),
-                "frames_skipped": viewer.skipped.load(Ordering::Relaxed),
-                "fps_limit": viewer.fps,
-            })).collect::<Vec<_>>(),
+            "list": viewers.iter().map(|stats| viewer(stats)).collect::<Vec<_>>(),
         },
         "config": {
             "problems": context.problems,
         },
+    })
+}
+
+fn camera(pipeline: &Pipeline) -> Value {
+    let camera = &pipeline.camera;
+    json!({
+        "source": camera.source,
+        "id": camera.id,
+        "model": camera.model,
+        "pixel_format": camera.pixel_format.name(),
+        "width": camera.size.width,
+        "height": camera.size.height,
+        "stride": camera.stride,
+        "frame_rate": granted(camera.frame_rate),
+        "buffers": camera.buffer_count,
+        "running": pipeline.running,
+        "turned_by": pipeline.turned_by,
+        "notes": pipeline.notes,
+    })
+}
+
+fn encoder(pipeline: &Pipeline, settings: &Settings) -> Value {
+    json!({
+        "kind": pipeline.encoder,
+        "quality": settings.quality,
+        "reason": pipeline.encoder_reason,
+        "device": pipeline.hardware.as_ref().map(|(device, _)| device),
+        "memory": pipeline.hardware.as_ref().map(|(_, memory)| memory),
+        "rate_limit": pipeline.rate_limit.map(rate),
+        "overlay": pipeline.overlay,
+    })
+}
+
+fn viewer(stats: &ViewerStats) -> Value {
+    json!({
+        "id": stats.id,
+        // Of whom a proxy tells, it tells no port.
+        "peer": stats.peer.map(|peer| if peer.port() == 0 { peer.ip().to_string() } else { peer.to_string() }),
+        "connected_s": seconds(stats.connected.elapsed()),
+        "frames_sent": stats.sent.load(Ordering::Relaxed),
+        "frames_skipped": stats.skipped.load(Ordering::Relaxed),
+        "fps_limit": stats.fps,
     })
 }
 

@@ -147,7 +147,7 @@ def test_wifi_settings_are_understood(device):
         pytest.skip("no wpa_supplicant on a card of Debian's parts")
     wifi = "system:\n  wifi: {ssid: 'Café #1', passphrase: 'geheim \" 1234', country: DE}\n"
     device.run("mkdir -p /run/wifi-test; cat >/run/wifi-test/pinhole.yaml <<'END'\n" + wifi + "END\n"
-               "pinholed --user-config /run/wifi-test/pinhole.yaml --render-system /run/wifi-test/system")
+               "pinholed --user-config /run/wifi-test/pinhole.yaml --write-system-files /run/wifi-test/system")
     # A company's, as a person would write it.
     device.run("cat >/run/wifi-test/company.conf <<'END'\ncountry=DE\nnetwork={\n\tssid=\"work\"\n\tkey_mgmt=WPA-EAP\n"
                "\teap=PEAP\n\tidentity=\"me\"\n\tpassword=\"secret\"\n\tphase2=\"auth=MSCHAPV2\"\n}\nEND")

@@ -13,7 +13,7 @@ const PASSPHRASE: &str = "geheim \"#1234";
 
 fn render(folder: &Path, config: &Path, user: &Path) -> (Option<i32>, String) {
     let mut command = pinholed();
-    command.arg("--render-system").arg(folder).arg("--config").arg(config).arg("--user-config").arg(user);
+    command.arg("--write-system-files").arg(folder).arg("--config").arg(config).arg("--user-config").arg(user);
     let output = command.output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "");
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())

@@ -77,7 +77,7 @@ fn a_users_file_that_is_named_and_not_there_is_told() {
         assert!(output.status.success(), "it may be missing");
     }
     let folder = tempfile::tempdir().unwrap();
-    let render = ["--user-config", "/nonexistent", "--render-system", folder.path().to_str().unwrap()];
+    let render = ["--user-config", "/nonexistent", "--write-system-files", folder.path().to_str().unwrap()];
     assert!(stderr(&run(&render)).contains(missing));
     let daemon = Start::test_pattern().missing_user_file().spawn();
     daemon.wait_for_log("there is no such file");

@@ -55,6 +55,8 @@ fn a_camera_on_hold_is_left_alone() {
     assert!(is_placeholder(&daemon));
     let status = daemon.wait_for("degraded", |status| status["health"]["state"] == "degraded");
     assert_eq!(status["health"]["reason"], reason);
+    assert_eq!(status["health"]["cause"], "left_alone");
+    assert!(daemon.get("/metrics").text().contains("pinhole_cause{cause=\"left_alone\"} 1\n"));
     assert_eq!(daemon.get("/healthz").status, 503);
     // Attempts to open it go on, and end there.
     std::thread::sleep(Duration::from_secs(3));

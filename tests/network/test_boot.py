@@ -32,7 +32,7 @@ done
 cat >"$root/usr/bin/pinholed" <<'END'
 #!/bin/sh
 case ${1:-} in
---render-system) mkdir "$2" && echo pinhole >"$2/hostname" ;;
+--write-system-files) mkdir "$2" && echo pinhole >"$2/hostname" ;;
 *) exec systemd-notify --ready --exec \\; sleep infinity ;;
 esac
 END

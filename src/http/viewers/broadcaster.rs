@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::super::connection::Connection;
 use super::StreamOptions;
 use super::body::StreamBody;
+use super::flow::Look;
 use super::places::Admission;
 use super::viewer::{Sent, Viewer};
 use crate::board::Board;
@@ -148,19 +149,24 @@ impl Broadcaster {
         let mut sent = Sent::default();
         let mut newest = Newest::new(&self.board);
         for viewer in self.viewers.borrow().iter() {
-            if viewer.is_stalled(now, self.write_timeout) {
-                self.board.metrics.timed_out.inc();
-                log::debug!("viewer {} took nothing for {:?}: dropped", viewer.stats().id, self.write_timeout);
-                viewer.abort();
-            } else if viewer.flow().is_new() {
-                let is_recent = |age: Duration| age < GREETING_MAX_AGE || age < self.board.frame_period() * 2;
-                if let Some(frame) = newest.get().filter(|frame| is_recent(frame.captured_at.elapsed())) {
-                    viewer.offer(frame, now, &mut sent);
+            match viewer.look(now, self.write_timeout) {
+                Look::Well => {}
+                Look::Stalled => {
+                    self.board.metrics.timed_out.inc();
+                    log::debug!("viewer {} took nothing for {:?}: dropped", viewer.stats().id, self.write_timeout);
+                    viewer.abort();
                 }
-            } else if viewer.takes_repeat(now)
-                && let Some(frame) = newest.get()
-            {
-                viewer.repeat(frame, now, &mut sent);
+                Look::New => {
+                    let is_recent = |age: Duration| age < GREETING_MAX_AGE || age < self.board.frame_period() * 2;
+                    if let Some(frame) = newest.get().filter(|frame| is_recent(frame.captured_at.elapsed())) {
+                        viewer.offer(frame, now, &mut sent);
+                    }
+                }
+                Look::RepeatDue => {
+                    if let Some(frame) = newest.get() {
+                        viewer.repeat(frame, now, &mut sent);
+                    }
+                }
             }
         }
         self.count(&sent);
@@ -215,9 +221,14 @@ impl Broadcaster {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let viewers = self.viewers.borrow();
-        let repeat = viewers.iter().filter_map(|viewer| viewer.flow().repeat_at()).min();
-        let is_any_blocked = viewers.iter().any(|viewer| viewer.flow().is_blocked());
+        let (mut repeat, mut is_any_blocked) = (None::<Instant>, false);
+        for viewer in self.viewers.borrow().iter() {
+            let flow = viewer.flow();
+            is_any_blocked |= flow.is_blocked();
+            if let Some(at) = flow.repeat_at() {
+                repeat = Some(repeat.map_or(at, |earlier| earlier.min(at)));
+            }
+        }
         let stalled = is_any_blocked.then(|| Instant::now() + STALL_ROUND);
         repeat.into_iter().chain(stalled).min()
     }

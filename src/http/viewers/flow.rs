@@ -67,6 +67,19 @@ pub enum Offer {
     SendIfLeft,
 }
 
+/// What is to be done about a viewer besides new frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing.
+    Well,
+    /// It takes nothing any more.
+    Stalled,
+    /// It has had no frame yet.
+    New,
+    /// It is time, once, to send its last frame again.
+    RepeatDue,
+}
+
 /// What is left of the frame being sent.
 #[derive(Debug, Default)]
 pub struct Outgoing {
@@ -131,14 +144,9 @@ impl Flow {
         &self.outgoing
     }
 
-    /// True if it has had no frame yet.
-    pub fn is_new(&self) -> bool {
-        self.last_sequence == 0
-    }
-
     /// True if frames that nobody offered it count as skipped.
     pub fn misses(&self) -> bool {
-        self.options.fps.is_none() && !self.is_new()
+        self.options.fps.is_none() && self.last_sequence != 0
     }
 
     /// A new frame is there.
@@ -237,11 +245,6 @@ impl Flow {
         self.repeat_at.filter(|_| self.state == State::Ready)
     }
 
-    /// True, once, if it is time to send its last frame again.
-    pub fn takes_repeat(&mut self, now: Instant) -> bool {
-        self.repeat_at.take_if(|at| *at <= now).is_some()
-    }
-
     /// Its last frame, where it had to be kept.
     pub fn kept(&self) -> Option<JpegFrame> {
         self.kept.clone()
@@ -256,9 +259,22 @@ impl Flow {
         again
     }
 
+    /// What is to be done about it. See [`is_stalled`](Self::is_stalled).
+    pub fn look(&mut self, now: Instant, timeout: Duration, queued: impl Fn() -> i32) -> Look {
+        if self.is_stalled(now, timeout, queued) {
+            Look::Stalled
+        } else if self.last_sequence == 0 {
+            Look::New
+        } else if self.repeat_at.take_if(|at| *at <= now).is_some() {
+            Look::RepeatDue
+        } else {
+            Look::Well
+        }
+    }
+
     /// True if the viewer took nothing for `timeout`. The kernel accepts bytes from us in large steps; a viewer that reads
     /// slowly but steadily shows in what its host acknowledges: `queued` tells the bytes in the kernel's send queue.
-    pub fn is_stalled(&mut self, now: Instant, timeout: Duration, queued: impl Fn() -> i32) -> bool {
+    fn is_stalled(&mut self, now: Instant, timeout: Duration, queued: impl Fn() -> i32) -> bool {
         let State::Blocked { unacknowledged, .. } = &mut self.state else { return false };
         if *unacknowledged == 0 {
             *unacknowledged = queued();
@@ -364,9 +380,9 @@ mod tests {
         take_all(&mut flow, now);
         flow.unblock();
         assert_eq!(flow.repeat_at(), Some(now + FINAL_AFTER));
-        assert!(
-            !flow.takes_repeat(now) && flow.takes_repeat(now + FINAL_AFTER) && !flow.takes_repeat(now + FINAL_AFTER)
-        );
+        let mut look = |at| flow.look(at, Duration::MAX, || 0);
+        assert_eq!(look(now), Look::Well);
+        assert_eq!((look(now + FINAL_AFTER), look(now + FINAL_AFTER)), (Look::RepeatDue, Look::Well), "once");
         assert!(flow.start_again(frame) && !flow.outgoing().is_empty());
     }
 

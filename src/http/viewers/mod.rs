@@ -18,7 +18,7 @@ mod places;
 mod viewer;
 
 pub use broadcaster::Broadcaster;
-pub use places::Viewers;
+pub use places::{ViewerStats, Viewers};
 
 /// What a viewer asked for in its query.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

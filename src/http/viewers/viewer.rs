@@ -14,7 +14,7 @@ use tokio::io::Interest;
 use super::super::connection::Connection;
 use super::StreamOptions;
 use super::broadcaster::Newest;
-use super::flow::{Flow, Offer};
+use super::flow::{Flow, Look, Offer};
 use super::places::{Admission, ViewerStats};
 use crate::publish::{Demand, JpegFrame};
 
@@ -99,11 +99,6 @@ impl Viewer {
         }
     }
 
-    /// True, once, if it is time to send its last frame again.
-    pub fn takes_repeat(&self, now: Instant) -> bool {
-        self.flow.borrow_mut().takes_repeat(now)
-    }
-
     fn send(&self, flow: &mut RefMut<'_, Flow>, frame: &JpegFrame, now: Instant, sent: &mut Sent) {
         flow.start(frame, now);
         self.stats().sent.fetch_add(1, Ordering::Relaxed);
@@ -172,9 +167,9 @@ impl Viewer {
         false
     }
 
-    /// True if the viewer took nothing for `timeout`.
-    pub fn is_stalled(&self, now: Instant, timeout: Duration) -> bool {
-        self.flow.borrow_mut().is_stalled(now, timeout, || self.send_queue())
+    /// What is to be done about it besides new frames; it has stalled if it took nothing for `timeout`.
+    pub fn look(&self, now: Instant, timeout: Duration) -> Look {
+        self.flow.borrow_mut().look(now, timeout, || self.send_queue())
     }
 
     /// Bytes in the kernel's send queue.
