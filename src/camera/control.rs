@@ -20,7 +20,7 @@ pub struct Control {
     pub min: Option<Value>,
     /// Largest value.
     pub max: Option<Value>,
-    /// Distance of one allowed value from the next, from `min` on; 0 and 1 allow all.
+    /// Distance between allowed values, from `min` on; 0 and 1 allow all.
     pub step: u64,
     /// Value after a start.
     pub default: Option<Value>,
@@ -28,8 +28,27 @@ pub struct Control {
     pub value: Option<Value>,
     /// The values of [`Kind::Enum`] with their names.
     pub options: Vec<(i64, String)>,
-    /// It can be read only.
+    /// True if it cannot be set.
     pub read_only: bool,
+}
+
+impl Control {
+    /// A control that takes one value, without known bounds.
+    pub fn new(id: u32, name: &str, kind: Kind) -> Self {
+        Self {
+            id,
+            name: name.to_owned(),
+            kind,
+            array: None,
+            min: None,
+            max: None,
+            step: 1,
+            default: None,
+            value: None,
+            options: Vec::new(),
+            read_only: false,
+        }
+    }
 }
 
 /// Types of values.
@@ -173,7 +192,7 @@ pub fn is_same_name(one: &str, other: &str) -> bool {
     plain(one) == plain(other)
 }
 
-/// Puts `values` in, each in place of one that means the same control, in whatever spelling.
+/// Inserts `values`, each in place of one for the same control, however that is spelt.
 pub fn replace(wanted: &mut serde_json::Map<String, Json>, values: serde_json::Map<String, Json>) {
     wanted.retain(|name, _| !values.keys().any(|other| is_same_name(name, other)));
     wanted.extend(values);
@@ -187,10 +206,10 @@ pub fn find<'a>(controls: &'a [Control], name: &str) -> Option<&'a Control> {
         .or_else(|| controls.iter().find(|control| is_same_name(&control.name, name)))
 }
 
-/// Checks values by name; null means the default. Gives control and value of each.
+/// Checks values by name; null means the default. Returns control and value of each.
 ///
 /// # Errors
-/// The first that cannot be set; then none is to be set.
+/// The first value that cannot be set; then none should be.
 pub fn check_all<'a>(
     controls: &'a [Control],
     wanted: &serde_json::Map<String, Json>,

@@ -21,7 +21,7 @@ pub struct Script {
     opens: u32,
     gone_until: Option<Instant>,
     stalled_until: Option<Instant>,
-    /// What the `size` fault made of the test pattern's.
+    /// The test pattern's size, once a `size` fault has changed it.
     pub size: Option<Size>,
 }
 
@@ -31,7 +31,7 @@ impl Script {
         Self { faults, ..Self::default() }
     }
 
-    /// To be asked before opening a camera with pictures of `size` at `rate`: fails as scripted.
+    /// Call before opening a camera with pictures of `size` at `rate`: fails as scripted.
     pub fn opening(&mut self, id: &str, size: Size, rate: f64) -> Result<(), CameraError> {
         self.opens += 1;
         let opens = self.opens;

@@ -1,4 +1,4 @@
-//! What V4L2 devices there are: cameras, cameras that make nothing we take, and devices we may not open.
+//! Finds V4L2 devices: cameras, cameras that offer no supported format, and devices that may not be opened.
 
 use std::fmt;
 use std::io;
@@ -14,7 +14,7 @@ use crate::v4l2::{self, Device, QueueType, V4l2Error};
 /// Drivers whose capture nodes are a part of a camera's pipeline, not a camera: libcamera drives them. (The Pi's ISP offers
 /// YUYV, but waits for raw pictures from somebody.)
 const NOT_CAMERAS: [&str; 5] = ["bcm2835-isp", "bcm2835-codec", "unicam", "rp1-cfe", "pispbe"];
-/// Of these, drivers of what is there without a camera as well.
+/// Those of them whose nodes exist without a camera too.
 const ALWAYS_THERE: [&str; 3] = ["bcm2835-isp", "bcm2835-codec", "pispbe"];
 
 /// A device that is a camera.
@@ -36,12 +36,12 @@ pub struct Denied {
     source: io::Error,
 }
 
-/// All of them.
+/// All V4L2 devices that are or may be cameras.
 #[derive(Default)]
 pub struct Survey {
     /// Cameras that can be used.
     pub cameras: Vec<Found>,
-    /// Cameras that offer only what we do not take.
+    /// Cameras that offer no supported format.
     pub foreign: Vec<CameraSummary>,
     /// Devices that may be cameras.
     pub denied: Vec<Denied>,
@@ -54,7 +54,7 @@ enum Examined {
 }
 
 impl Survey {
-    /// Of this machine, now.
+    /// Surveys this machine.
     pub fn now() -> Self {
         let mut survey = Self::default();
         for path in v4l2::node_paths() {
@@ -83,7 +83,7 @@ impl Survey {
         choose(&self.summaries(), id).map_err(|error| self.why_not(id).unwrap_or(error))
     }
 
-    /// Why none of the cameras is the one that is meant, if one of the other devices is the reason.
+    /// Why `id` means none of the usable cameras, if one of the other devices is the reason.
     pub fn why_not(&self, id: &str) -> Option<CameraError> {
         let id = id.trim();
         // A number is a place among those that can be used.
@@ -186,7 +186,7 @@ impl Denied {
         holds(&self.path.to_string_lossy()) || self.name.as_deref().is_some_and(holds)
     }
 
-    /// As an error, with what to do.
+    /// The error, with the remedy.
     pub fn error(&self) -> CameraError {
         CameraError::NotPermitted { what: self.to_string(), remedy: self.remedy() }
     }
@@ -214,7 +214,7 @@ impl fmt::Display for Denied {
     }
 }
 
-/// What lets a user open a device of this mode and group.
+/// The remedy for a user who may not open a device of this mode and group.
 fn remedy(mode: u32, gid: u32, groups: &str) -> String {
     let fields = groups.lines().map(|line| line.split(':').collect::<Vec<_>>());
     let name = fields.into_iter().find_map(|fields| match fields.as_slice() {

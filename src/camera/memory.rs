@@ -1,4 +1,4 @@
-//! Buffers that do not fit: how much was wanted, how much there is, what to do.
+//! Buffers there is no memory for: how much was wanted, how much there is, the remedy.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub struct Cma {
 }
 
 impl Cma {
-    /// As the kernel tells it now; `None` where there is none.
+    /// What the kernel reports now; `None` where there is no such memory.
     pub fn now() -> Option<Self> {
         Self::parse(&std::fs::read_to_string("/proc/meminfo").ok()?)
     }
@@ -39,7 +39,7 @@ pub struct Shortage {
 }
 
 impl Shortage {
-    /// Of so many buffers, with what the kernel says of its memory now.
+    /// A shortage of `count` buffers of `bytes` each, with what the kernel reports of its memory now.
     pub fn now(count: usize, bytes: usize) -> Self {
         Self { count: count as u64, bytes: bytes as u64, cma: Cma::now() }
     }

@@ -44,13 +44,13 @@ pub trait Camera {
     /// What was opened and negotiated.
     fn info(&self) -> &CameraInfo;
 
-    /// The most a JPEG of its may have. Raw pictures are bounded by the bytes there are
+    /// The largest JPEG that is accepted from it. Raw pictures are bounded by the bytes there are
     /// ([`RawFrame::checked_plane`]).
     fn bound(&self) -> Bound {
         Bound::of(self.info().size)
     }
 
-    /// What of the configuration does not fit it.
+    /// What in the configuration does not fit this camera.
     fn notes(&self) -> Vec<String> {
         Vec::new()
     }
@@ -62,18 +62,18 @@ pub trait Camera {
     /// The frame in an acquired buffer. Its bytes are right only within [`begin_cpu_access`](Self::begin_cpu_access).
     fn view(&self, buffer: BufferIndex) -> RawFrame<'_>;
 
-    /// The same to draw on, within a CPU access that writes; `None` where that cannot be.
+    /// The same frame to draw on, within a CPU access that writes; `None` where the camera cannot lend it so.
     fn view_mut(&mut self, _buffer: BufferIndex) -> Option<RawFrameMut<'_>> {
         None
     }
 
-    /// To be called before the processor reads (or also writes) an acquired buffer: its cache is made right
-    /// (`DMA_BUF_IOCTL_SYNC`). Nothing to do where there is no dma-buf.
+    /// Begins an access of the processor to an acquired buffer: makes its cache coherent (`DMA_BUF_IOCTL_SYNC`) for reading,
+    /// and for writing too where `writes` is true. There is nothing to do where there is no dma-buf.
     fn begin_cpu_access(&mut self, _buffer: BufferIndex, _writes: bool) -> Result<(), CameraError> {
         Ok(())
     }
 
-    /// To be called after that, before another device or the camera gets the buffer.
+    /// Ends the access, before another device or the camera gets the buffer.
     fn end_cpu_access(&mut self, _buffer: BufferIndex, _writes: bool) -> Result<(), CameraError> {
         Ok(())
     }
@@ -91,7 +91,7 @@ pub trait Camera {
         Ok(Vec::new())
     }
 
-    /// The exposure in force, zero where the camera does not tell.
+    /// The exposure in force, zero where the camera does not report it.
     fn exposure(&mut self) -> Duration {
         self.controls().map_or(Duration::ZERO, |controls| rate::exposure(&controls))
     }
@@ -129,9 +129,9 @@ pub struct CameraInfo {
     pub frame_rate: Rate,
     /// Buffers in the camera's queue.
     pub buffer_count: usize,
-    /// Where its planes lie in the dma-buf that each of its buffers is; `None` where they are something else.
+    /// Where the planes begin in the dma-buf of each buffer; `None` where buffers are not one dma-buf each.
     pub dma_buf_offsets: Option<[usize; 3]>,
-    /// True if the camera turns the picture as it was asked to; false if that is left to others.
+    /// True if the camera turns the picture as asked; false if the encoder has to.
     pub turns: bool,
     /// Raw pictures whose black is 16 and white 235 (chroma 16 to 240), where a JPEG has 0 to 255.
     pub limited_range: bool,
@@ -142,9 +142,9 @@ pub struct CameraInfo {
 pub struct Opener {
     config: config::Camera,
     script: Rc<RefCell<faults::Script>>,
-    /// libcamera has opened a camera. One that was unplugged and comes back shows in V4L2 first; it is waited for.
+    /// True once libcamera has opened a camera. One that is plugged in again shows in V4L2 first; libcamera is waited for.
     libcamera_works: Cell<bool>,
-    /// Since when V4L2 has a camera that libcamera does not know.
+    /// When V4L2 first had a camera that libcamera does not know.
     known_to_v4l2: Cell<Option<Instant>>,
 }
 
@@ -163,12 +163,12 @@ impl Opener {
         matches!(self.config.source, config::Source::TestPattern | config::Source::Replay)
     }
 
-    /// What it opens.
+    /// The configuration in force.
     pub fn config(&self) -> &config::Camera {
         &self.config
     }
 
-    /// From the next opening on, another configuration.
+    /// Changes the configuration, from the next opening on.
     pub fn reconfigure(&mut self, config: config::Camera) {
         self.config = config;
     }
@@ -205,7 +205,7 @@ impl Opener {
         }
     }
 
-    /// libcamera's camera, else V4L2's where libcamera is not built in or does not know the camera that is meant.
+    /// Opens libcamera's camera, or V4L2's where libcamera is not built in or does not know the camera that is meant.
     fn open_any(&self, id: &str, request: &StreamRequest) -> Result<Box<dyn Camera>, CameraError> {
         let of_libcamera = match open_libcamera(id, request) {
             Err(error @ (CameraError::NoCamera | CameraError::NotFound { .. } | CameraError::NotBuilt)) => error,
@@ -232,7 +232,7 @@ impl Opener {
     }
 }
 
-/// libcamera does not tell of devices that it may not open.
+/// Replaces the error where V4L2 knows more: libcamera does not report devices that it may not open.
 fn explained(error: CameraError, id: &str) -> CameraError {
     match error {
         CameraError::NoCamera | CameraError::NotFound { .. } => match v4l2::look(id) {
@@ -243,7 +243,7 @@ fn explained(error: CameraError, id: &str) -> CameraError {
     }
 }
 
-/// What there is instead of no camera at all, where the device tree tells.
+/// Names the unsupported sensor where the device tree shows one, instead of saying that there is no camera.
 fn name_sensor(error: CameraError) -> CameraError {
     match error {
         CameraError::NoCamera => sensors::unsupported(&sensors::folder())
@@ -281,8 +281,8 @@ impl fmt::Display for CameraSummary {
     }
 }
 
-/// The camera `id` means: empty the first one, a number that place in the list, else a camera's id or model: equal, or a
-/// part of it that only one camera has, upper or lower case.
+/// Finds the camera that `id` means. An empty one means the first camera, a number that place in the list. Any other must be
+/// a camera's id or model, or a part of it that only one camera has, in upper or lower case.
 fn choose(summaries: &[CameraSummary], id: &str) -> Result<usize, CameraError> {
     let wanted = id.trim();
     if summaries.is_empty() {

@@ -1,12 +1,12 @@
-//! Controls set but not yet sent: a camera that takes them with its requests is told in stages.
+//! Controls that were set and not yet sent. A camera that takes them with its requests gets them in stages.
 
 use super::control::{Control, Value};
 use super::govern;
 
 /// Values on their way to a camera, each control once.
 ///
-/// What is governed goes a request behind what governs it: a driver is told of a request's controls in no order one could
-/// rely on. However often values are set, at most three stages are left.
+/// A governed control goes one request behind the control that governs it: the order in which a driver sees the controls of
+/// one request is not defined. However often values are set, at most three stages are left.
 #[derive(Clone, Debug, Default)]
 pub struct Pending {
     /// In the order in which they can be set.
@@ -14,7 +14,7 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// More values; the later one of a control counts.
+    /// Adds values; of two for one control the later counts.
     pub fn set(&mut self, values: &[(Control, Value)]) {
         for (control, value) in values {
             self.values.retain(|(other, _)| other.id != control.id);
@@ -24,7 +24,7 @@ impl Pending {
         govern::order(&mut self.values);
     }
 
-    /// What the next request takes; nothing where nothing waits.
+    /// Takes the values for the next request; empty if none wait.
     pub fn next_stage(&mut self) -> Vec<(Control, Value)> {
         let length = govern::stages(&self.values).next().map_or(0, <[_]>::len);
         self.values.drain(..length).collect()
@@ -36,27 +36,11 @@ mod tests {
     use super::super::control::Kind;
     use super::*;
 
-    fn control(id: u32, name: &str) -> Control {
-        Control {
-            id,
-            name: name.to_owned(),
-            kind: Kind::Integer,
-            array: None,
-            min: None,
-            max: None,
-            step: 1,
-            default: None,
-            value: None,
-            options: Vec::new(),
-            read_only: false,
-        }
-    }
-
     fn value(id: u32, name: &str, value: i64) -> (Control, Value) {
-        (control(id, name), Value::Integer(value))
+        (Control::new(id, name, Kind::Integer), Value::Integer(value))
     }
 
-    /// Numbers against the grain.
+    /// The governed control has the lower number.
     fn time(micros: i64) -> (Control, Value) {
         value(1, "ExposureTime", micros)
     }
@@ -69,7 +53,7 @@ mod tests {
         value(3, "Brightness", number)
     }
 
-    /// What goes out, request for request, until nothing is left.
+    /// What each request takes, until nothing is left.
     fn sent(pending: &mut Pending) -> Vec<Vec<(String, Value)>> {
         let stages = std::iter::from_fn(|| Some(pending.next_stage()).filter(|stage| !stage.is_empty()));
         stages.map(|stage| stage.into_iter().map(|(control, value)| (control.name, value)).collect()).collect()

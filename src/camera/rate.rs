@@ -1,4 +1,4 @@
-//! How often a camera delivers, and how long its silence is no fault.
+//! A camera's frame rate, and how long it may be silent before that is a fault.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,7 +21,7 @@ impl Rate {
         Self { asked, granted: granted.filter(|rate| (0.001..=10_000.0).contains(rate)) }
     }
 
-    /// Of a camera that keeps to what it is asked.
+    /// The rate of a camera that delivers exactly what it is asked for.
     pub fn exact(rate: f64) -> Self {
         Self::new(rate, Some(rate))
     }
@@ -31,22 +31,22 @@ impl Rate {
         self.granted
     }
 
-    /// What the capture loop has to thin the camera's frames to; `None` where the camera keeps to what was asked.
+    /// The rate to which the capture loop has to thin the frames; `None` where the camera keeps to what was asked.
     pub fn thinned_to(self) -> Option<f64> {
         self.granted.is_none_or(|granted| granted >= self.asked * 1.05).then_some(self.asked)
     }
 
-    /// What comes out of the capture loop at most.
+    /// The highest rate that comes out of the capture loop.
     pub fn delivered(self) -> f64 {
         self.granted.map_or(self.asked, |granted| granted.min(self.asked))
     }
 
-    /// From one frame of the camera's own to its next, taken or not.
+    /// Time between two frames of the camera, whether or not they are used.
     pub fn own_period(self) -> Duration {
         Duration::from_secs_f64(1.0 / self.granted.unwrap_or(self.asked))
     }
 
-    /// From one frame that is taken to the next.
+    /// Time between two frames that are used.
     pub fn period(self) -> Duration {
         Duration::from_secs_f64(1.0 / self.delivered())
     }
@@ -68,7 +68,7 @@ pub fn stall_timeout(configured: Duration, rate: Rate, exposure: Duration) -> Du
     configured.max(3 * rate.own_period().max(exposure))
 }
 
-/// The exposure in force, zero where the camera does not tell: V4L2's in units of 100 µs, libcamera's in microseconds.
+/// The exposure in force, zero where the camera does not report it: V4L2's in units of 100 µs, libcamera's in microseconds.
 pub fn exposure(controls: &[Control]) -> Duration {
     let of = |control: &Control| match (control.id, control.name.as_str(), &control.value) {
         (v4l2r::bindings::V4L2_CID_EXPOSURE_ABSOLUTE, _, Some(Value::Integer(value))) => of_v4l2(*value),
@@ -132,19 +132,7 @@ mod tests {
 
     #[test]
     fn exposures_are_read_in_either_unit() {
-        let control = |id, name: &str, value| Control {
-            id,
-            name: name.to_owned(),
-            kind: Kind::Integer,
-            array: None,
-            min: None,
-            max: None,
-            step: 1,
-            default: None,
-            value,
-            options: Vec::new(),
-            read_only: false,
-        };
+        let control = |id, name, value| Control { value, ..Control::new(id, name, Kind::Integer) };
         let v4l2 = control(v4l2r::bindings::V4L2_CID_EXPOSURE_ABSOLUTE, "Exposure Time, Absolute", None);
         assert_eq!(exposure(std::slice::from_ref(&v4l2)), Duration::ZERO);
         let v4l2 = Control { value: Some(Value::Integer(20_000)), ..v4l2 };

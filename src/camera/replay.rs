@@ -12,8 +12,8 @@ use super::{BufferIndex, Camera, CameraError, CameraInfo};
 use crate::frame::{MonotonicTime, PixelFormat, Plane, RawFrame, Size};
 use crate::jpeg::{self, Bound, JpegError};
 
-/// Pictures that are looked at for how large the others may be, and how many are tried for that, as long as it does not take
-/// longer than this: what opens a camera must come back long before the watchdog bites.
+/// How many pictures are read to find how large they are, how many are tried for that, and how long that may take: opening a
+/// camera must return long before the watchdog bites.
 const LOOKED_AT: usize = 10;
 const TRIED: usize = 20;
 const LOOKING_MAX: Duration = Duration::from_secs(3);
@@ -107,7 +107,7 @@ impl Replay {
         Ok(replay)
     }
 
-    /// Takes the size of the largest of the first pictures for that of all; begins with none after so long.
+    /// Assumes that no picture is larger than the largest of the first ones. Reads no further one after `most`.
     fn look(&mut self, most: Duration) {
         let begin = Instant::now();
         let (mut largest, mut readable) = (NO_SIZE, 0);

@@ -1,12 +1,12 @@
-//! Which of a driver's time stamps to believe.
+//! Decides which of a driver's time stamps to trust.
 
 use std::time::Duration;
 
 use super::rate::Rate;
 use crate::frame::MonotonicTime;
 
-/// After a stamp that cannot be right, so many that can are passed over too: a clock that is only nearly another one
-/// must not make frames jump to and fro in time.
+/// After an impossible stamp, this many plausible ones are ignored too: a clock that nearly agrees with ours must not make
+/// frames jump back and forth in time.
 const DISTRUST: u32 = 100;
 
 /// Judges the time stamps of one opened camera.
@@ -16,11 +16,11 @@ pub struct Stamps {
     /// or two on the way.
     slack: Duration,
     last: MonotonicTime,
-    /// No frame was left then: all that came since are not older.
+    /// When the queue was last found empty: all frames since then are newer.
     emptied: MonotonicTime,
-    /// A frame came since.
+    /// A frame has come since then.
     is_filled: bool,
-    /// Stamps still passed over.
+    /// Stamps still to be ignored.
     distrusted: u32,
     told: bool,
 }
@@ -74,7 +74,7 @@ mod tests {
         MonotonicTime::from_nanos(millis * 1_000_000)
     }
 
-    /// What is made of a stamp that comes first, at 100 s, of a buffer queued 132 ms before.
+    /// The verdict on a first stamp at 100 s, of a buffer queued 132 ms before.
     fn first(stamp_millis: u64) -> MonotonicTime {
         stamps().judge(stamp_millis * 1_000_000, at(99_868), at(100_000))
     }

@@ -265,17 +265,12 @@ const SCALER_CROP: &str = "ScalerCrop";
 /// Controls as libcamera names them, one of each type.
 fn controls(size: Size) -> Vec<Control> {
     let control = |name: &str, kind, array, min, max, default: Value| Control {
-        id: 0,
-        name: name.to_owned(),
-        kind,
         array,
         min,
         max,
-        step: 1,
         value: Some(default.clone()),
         default: Some(default),
-        options: Vec::new(),
-        read_only: false,
+        ..Control::new(0, name, kind)
     };
     let number =
         |kind, name: &str, min: Value, max: Value, default| control(name, kind, None, Some(min), Some(max), default);

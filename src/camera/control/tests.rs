@@ -1,19 +1,7 @@
 use super::*;
 
 fn control(kind: Kind, min: Option<Value>, max: Option<Value>) -> Control {
-    Control {
-        id: 1,
-        name: "Some Control, Absolute".to_owned(),
-        kind,
-        array: None,
-        min,
-        max,
-        step: 1,
-        default: None,
-        value: None,
-        options: Vec::new(),
-        read_only: false,
-    }
+    Control { min, max, ..Control::new(1, "Some Control, Absolute", kind) }
 }
 
 /// Each type with what it takes, and what it refuses with which words.

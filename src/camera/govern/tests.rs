@@ -2,19 +2,8 @@ use super::super::control::Kind;
 use super::*;
 
 fn control(id: u32, name: &str, value: Value) -> Control {
-    Control {
-        id,
-        name: name.to_owned(),
-        kind: if matches!(value, Value::Bool(_)) { Kind::Boolean } else { Kind::Integer },
-        array: None,
-        min: None,
-        max: None,
-        step: 1,
-        default: None,
-        value: Some(value),
-        options: Vec::new(),
-        read_only: false,
-    }
+    let kind = if matches!(value, Value::Bool(_)) { Kind::Boolean } else { Kind::Integer };
+    Control { value: Some(value), ..Control::new(id, name, kind) }
 }
 
 fn focus(auto: bool) -> [Control; 2] {
