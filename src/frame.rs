@@ -4,6 +4,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use nix::time::{ClockId, clock_gettime};
+
 mod geometry;
 
 pub use geometry::{Geometry, PlaneGeometry, ShortPlane};
@@ -110,14 +112,8 @@ impl MonotonicTime {
 
     /// This moment.
     pub fn now() -> Self {
-        // SAFETY: a timespec of zeros is a valid one, and one to write to; CLOCK_MONOTONIC always exists on Linux.
-        let ts = unsafe {
-            let mut ts = std::mem::zeroed::<libc::timespec>();
-            libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut ts);
-            ts
-        };
-        // The fields are 32 bits wide on the Pi and 64 elsewhere; the clock is never negative.
-        Self(Duration::new(u64::try_from(ts.tv_sec).unwrap_or(0), u32::try_from(ts.tv_nsec).unwrap_or(0)))
+        // Linux always has this clock, and it is never negative.
+        Self(clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from))
     }
 
     /// How long ago this was; zero for a moment still to come.

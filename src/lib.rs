@@ -50,6 +50,7 @@ pub mod cadence;
 pub mod frame;
 pub mod memory;
 pub mod metrics;
+pub mod os;
 pub mod shutdown;
 pub mod systemd;
 

@@ -1,6 +1,5 @@
-//! V4L2 devices: what the camera source and the hardware encoder have in common, over the ioctls of crate `v4l2r`.
-//!
-//! Only what both need, in the kernel's words; nothing here allocates per frame.
+//! V4L2 devices: what the camera source and the hardware encoder share, over the ioctls of crate `v4l2r`. Nothing here
+//! allocates per frame.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -132,7 +131,7 @@ impl Device {
         &self.path
     }
 
-    /// Makes a call, again where a signal interrupted it; its error as one of this device.
+    /// Makes a call, again if a signal interrupted it, and names the device in its error.
     fn call<T, E: IntoErrno>(
         &self,
         name: &'static str,
@@ -168,7 +167,7 @@ impl Device {
         (0..256).map_while(described).collect()
     }
 
-    /// Asks for a format, with the full range of brightness that a JPEG has. What the driver makes of it comes back.
+    /// Asks for a format, with the full range of brightness that a JPEG has. Returns what the driver made of it.
     pub fn set_format(&self, queue: QueueType, format: &Format) -> Result<Granted, V4l2Error> {
         let mut raw = bindings::v4l2_format { type_: queue as u32, ..Default::default() };
         let field = bindings::v4l2_field_V4L2_FIELD_NONE;
@@ -227,7 +226,7 @@ impl Device {
         Ok(Granted { format, limited_range: !is_full })
     }
 
-    /// Asks for a frame rate, in frames per second. The granted one comes back, or `None` where the driver has none.
+    /// Asks for a frame rate, in frames per second. Returns the granted one, or `None` where the driver has none.
     pub fn set_frame_rate(&self, queue: QueueType, rate: f64) -> Option<f64> {
         let mut parm = bindings::v4l2_streamparm { type_: queue as u32, ..Default::default() };
         let interval = bindings::v4l2_fract { numerator: 1000, denominator: (rate * 1000.0).round() as u32 };
@@ -264,7 +263,7 @@ impl Device {
         }
     }
 
-    /// Allocates buffers; their number comes back, 0 with `count` 0, which frees them.
+    /// Allocates buffers and returns their number. A `count` of 0 frees them.
     pub fn request_buffers(&self, queue: QueueType, memory: MemoryType, count: u32) -> Result<usize, V4l2Error> {
         self.call("VIDIOC_REQBUFS", |file| ioctl::reqbufs(file, queue, memory, count))
     }
@@ -327,7 +326,7 @@ impl Device {
         self.raw_call(VIDIOC_QBUF, raw).map_err(|error| self.error("VIDIOC_QBUF", error))
     }
 
-    /// A call that neither v4l2r's types nor its functions fit.
+    /// A call for which v4l2r has no fitting types or functions.
     fn raw_call(&self, request: libc::Ioctl, buffer: *mut bindings::v4l2_buffer) -> io::Result<()> {
         loop {
             // SAFETY: both requests read and write this struct, with its planes where it has any; the callers keep both.
@@ -384,7 +383,7 @@ impl Device {
         self.call("VIDIOC_STREAMOFF", |file| ioctl::streamoff(file, queue))
     }
 
-    /// What is known of a control.
+    /// Describes a control; `None` if the device does not have it.
     pub fn query_control(&self, id: u32) -> Option<bindings::v4l2_query_ext_ctrl> {
         self.query(id, ioctl::QueryCtrlFlags::empty())
     }
@@ -428,7 +427,7 @@ impl Device {
         }
     }
 
-    /// A control's value; for a wide one 64 bits.
+    /// A control's value, of 64 bits where `is_wide`.
     pub fn control(&self, id: u32, is_wide: bool) -> Result<i64, V4l2Error> {
         if !is_wide {
             return self.call("VIDIOC_G_CTRL", |file| ioctl::g_ctrl(file, id)).map(i64::from);
@@ -469,65 +468,9 @@ pub fn until_zero(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned()
 }
 
-/// `struct dma_buf_sync` of `linux/dma-buf.h`.
-#[repr(C)]
-struct DmaBufSync {
-    flags: u64,
-}
-
 /// `_IOWR('V', number, struct v4l2_buffer)`, whose size depends on the machine.
 const fn buffer_request(number: usize) -> libc::Ioctl {
     (3 << 30 | size_of::<bindings::v4l2_buffer>() << 16 | (b'V' as usize) << 8 | number) as libc::Ioctl
 }
 const VIDIOC_QBUF: libc::Ioctl = buffer_request(15);
 const VIDIOC_DQBUF: libc::Ioctl = buffer_request(17);
-const DMA_BUF_IOCTL_SYNC: libc::Ioctl = 0x4008_6200;
-
-/// The processor begins to read a dma-buf.
-pub const SYNC_START_READ: u64 = 1;
-/// It has read it.
-pub const SYNC_END_READ: u64 = 1 | 4;
-/// The processor begins to read and write a dma-buf.
-pub const SYNC_START_WRITE: u64 = 3;
-/// It has written it.
-pub const SYNC_END_WRITE: u64 = 3 | 4;
-
-/// Tells the kernel that the processor starts or ends an access to a dma-buf, so that its cache is right.
-pub fn dma_buf_sync(dma_buf: BorrowedFd<'_>, flags: u64) -> io::Result<()> {
-    let argument = DmaBufSync { flags };
-    loop {
-        // SAFETY: the descriptor is open and the argument is the struct this ioctl reads.
-        if unsafe { libc::ioctl(dma_buf.as_raw_fd(), DMA_BUF_IOCTL_SYNC, &raw const argument) } == 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        if !matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) {
-            return Err(error);
-        }
-    }
-}
-
-/// What [`wait`] found on one descriptor: `POLLIN`, `POLLERR` …
-pub type Events = libc::c_short;
-
-/// Waits until one of two descriptors is readable (or in error), at most for `timeout`. Interrupted by a signal it
-/// returns as if the time were over. Gives what happened to each.
-pub fn wait(first: Option<BorrowedFd<'_>>, second: Option<BorrowedFd<'_>>, timeout: Duration) -> (Events, Events) {
-    // poll passes over descriptors below 0.
-    let entry = |fd: Option<BorrowedFd<'_>>| libc::pollfd {
-        fd: fd.map_or(-1, |fd| fd.as_raw_fd()),
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    let mut entries = [entry(first), entry(second)];
-    // SAFETY: numbers only, and on some systems padding, which is why it cannot be written out.
-    let mut since_zero = unsafe { std::mem::zeroed::<libc::timespec>() };
-    since_zero.tv_sec = timeout.as_secs() as _;
-    since_zero.tv_nsec = (timeout.subsec_nanos() as i32).into();
-    // SAFETY: two initialised entries and a time that outlive the call; no signal mask.
-    let result = unsafe { libc::ppoll(entries.as_mut_ptr(), 2, &raw const since_zero, std::ptr::null()) };
-    if result <= 0 {
-        return (0, 0);
-    }
-    (entries[0].revents, entries[1].revents)
-}

@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::frame::MonotonicTime;
-use crate::v4l2;
+use crate::os;
 
 /// Says when the next frame is due.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Pace {
         let left = self.due.since(now);
         match also {
             // Ready to be looked at; the frame is due later.
-            Some(_) if v4l2::wait(None, also, left.min(timeout)).1 != 0 => return None,
+            Some(_) if !os::wait(None, also, left.min(timeout)).1.is_empty() => return None,
             Some(_) => {}
             None => std::thread::sleep(left.min(timeout)),
         }

@@ -1,5 +1,6 @@
 //! A camera spoken to through V4L2 itself: webcams, on machines with or without libcamera.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,12 +16,13 @@ use super::{
     BufferIndex, Camera, CameraError, CameraInfo, CameraSummary, Orientation, RefusedControl, StreamRequest, govern,
 };
 use crate::frame::{Geometry, MonotonicTime, PixelFormat, Plane, PlaneMut, RawFrame, RawFrameMut, Size};
+use crate::os::{self, Events, dma_buf};
 use crate::v4l2::{
     self, Dequeued, Device, Format, Fourcc, MemoryType, Payload, PlaneLayout, PlaneMapping, QueueType, V4l2Error,
     until_zero,
 };
 
-/// The formats we can encode or pass on, best first, as with libcamera. `JPEG` is what some drivers call `MJPG`.
+/// The formats that can be encoded or passed on, best first, as with libcamera. `JPEG` is what some drivers call `MJPG`.
 const CANDIDATES: [(&[u8; 4], PixelFormat); 8] = [
     (b"MJPG", PixelFormat::Mjpeg),
     (b"JPEG", PixelFormat::Mjpeg),
@@ -43,7 +45,7 @@ pub(super) fn taken() -> String {
     names.join(", ")
 }
 
-/// See the module's text.
+/// A V4L2 capture device, streaming.
 pub struct V4l2Source {
     device: Device,
     queue: QueueType,
@@ -58,7 +60,7 @@ struct Buffer {
     mapping: PlaneMapping,
     /// The same as a dma-buf, where the driver exports it.
     dma_buf: Option<OwnedFd>,
-    /// What it holds, while it is ours.
+    /// What it holds, while the driver does not have it.
     content: Option<Dequeued>,
     /// When it was last taken from the queue: what it holds next is not older.
     taken_at: MonotonicTime,
@@ -81,7 +83,7 @@ fn find(id: &str) -> Result<Found, CameraError> {
 impl V4l2Source {
     /// Opens, configures and starts a camera. `id` is as for libcamera; a path such as `/dev/video2` names a device.
     ///
-    /// The first of [`CANDIDATES`] that the camera grants is taken. A size the camera does not have becomes one it has: see
+    /// Takes the first of [`CANDIDATES`] that the camera accepts. A size the camera does not have becomes one it has: see
     /// [`CameraInfo`].
     pub fn open(id: &str, request: &StreamRequest) -> Result<Self, CameraError> {
         let Found { device, queue, summary } = find(id)?;
@@ -142,13 +144,19 @@ impl V4l2Source {
         Ok(Self { device, queue, info, geometry, buffers, stamps: Stamps::new(frame_rate), errored_frames: 0 })
     }
 
-    fn sync(&self, buffer: BufferIndex, flags: u64) -> Result<(), CameraError> {
+    /// Makes the cache coherent around writing to a buffer, for another device. For reading the kernel does so when a buffer
+    /// is taken from the queue.
+    fn sync(
+        &self,
+        buffer: BufferIndex,
+        access: impl FnOnce(BorrowedFd<'_>, bool) -> io::Result<()>,
+    ) -> Result<(), CameraError> {
         let Some(dma_buf) = self.buffers.get(buffer.0).and_then(|buffer| buffer.dma_buf.as_ref()) else {
             return Ok(());
         };
-        match v4l2::dma_buf_sync(dma_buf.as_fd(), flags) {
-            Err(source) if !matches!(source.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)) => {
-                Err(CameraError::Refused { id: self.info.id.clone(), call: "DMA_BUF_IOCTL_SYNC", source })
+        match access(dma_buf.as_fd(), true) {
+            Err(source) if !dma_buf::is_unsupported(&source) => {
+                Err(CameraError::of_call(&self.info.id, "DMA_BUF_IOCTL_SYNC", source))
             }
             _ => Ok(()),
         }
@@ -160,7 +168,7 @@ pub(super) fn failed(id: &str, error: V4l2Error) -> CameraError {
     CameraError::of_call(id, error.call, error.source)
 }
 
-/// The first format of ours that the driver really grants, with the size it makes of ours.
+/// Picks the first supported format the driver accepts and returns its adjusted size.
 fn negotiate(
     device: &Device,
     queue: QueueType,
@@ -201,7 +209,7 @@ fn negotiate(
     })
 }
 
-/// Has the driver turn the picture, where it has the controls. True if it does as asked.
+/// Asks the driver to turn the picture, where it has the controls. Returns whether it does.
 fn turn(device: &Device, orientation: Orientation) -> bool {
     let (horizontal, vertical) = match orientation {
         Orientation::MirrorHorizontal => (1, 0),
@@ -257,12 +265,12 @@ impl Camera for V4l2Source {
             if left.is_zero() {
                 return Ok(None);
             }
-            let (ours, other) = v4l2::wait(Some(self.device.as_fd()), also, left);
-            if ours & (libc::POLLERR | libc::POLLHUP) != 0 && ours & libc::POLLIN == 0 {
+            let (ours, other) = os::wait(Some(self.device.as_fd()), also, left);
+            if ours.intersects(Events::POLLERR | Events::POLLHUP) && !ours.contains(Events::POLLIN) {
                 // Either it is gone, which the next call tells, or all its buffers are with us.
                 std::thread::sleep(left.min(Duration::from_millis(5)));
             }
-            if other != 0 {
+            if !other.is_empty() {
                 return Ok(None);
             }
         }
@@ -301,12 +309,11 @@ impl Camera for V4l2Source {
     }
 
     fn begin_cpu_access(&mut self, buffer: BufferIndex, writes: bool) -> Result<(), CameraError> {
-        // The kernel sees to reading when a buffer is taken from the queue; what is written is for another device.
-        if writes { self.sync(buffer, v4l2::SYNC_START_WRITE) } else { Ok(()) }
+        if writes { self.sync(buffer, dma_buf::begin_cpu_access) } else { Ok(()) }
     }
 
     fn end_cpu_access(&mut self, buffer: BufferIndex, writes: bool) -> Result<(), CameraError> {
-        if writes { self.sync(buffer, v4l2::SYNC_END_WRITE) } else { Ok(()) }
+        if writes { self.sync(buffer, dma_buf::end_cpu_access) } else { Ok(()) }
     }
 
     fn queue(&mut self, buffer: BufferIndex) -> Result<(), CameraError> {
@@ -380,7 +387,7 @@ impl Drop for V4l2Source {
 
 const TYPE_INTEGER64: u32 = bindings::v4l2_ctrl_type_V4L2_CTRL_TYPE_INTEGER64;
 
-/// A control in our terms; `None` for headings, disabled ones and types without a number.
+/// Converts a control; `None` for headings, disabled controls and types without a number.
 fn describe(device: &Device, raw: &bindings::v4l2_query_ext_ctrl) -> Option<Control> {
     // Turning the picture is a setting of ours.
     if raw.flags & bindings::V4L2_CTRL_FLAG_DISABLED != 0 || [V4L2_CID_HFLIP, V4L2_CID_VFLIP].contains(&raw.id) {

@@ -2,7 +2,7 @@
 
 use std::cell::{Ref, RefCell, RefMut};
 use std::io::{self, IoSlice};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
@@ -16,6 +16,7 @@ use super::StreamOptions;
 use super::broadcaster::Newest;
 use super::flow::{Flow, Look, Offer};
 use super::places::{Admission, ViewerStats};
+use crate::os;
 use crate::publish::{Demand, JpegFrame};
 
 /// Sums over viewers, added to the metrics once.
@@ -174,10 +175,7 @@ impl Viewer {
 
     /// Bytes in the kernel's send queue.
     fn send_queue(&self) -> i32 {
-        let mut bytes: libc::c_int = 0;
-        // SAFETY: SIOCOUTQ (alias TIOCOUTQ, tcp(7)) writes an int; a socket that is gone leaves it 0.
-        unsafe { libc::ioctl(self.connection.socket().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
-        bytes
+        os::bytes_unacknowledged(self.connection.socket().as_fd())
     }
 
     /// Ends the stream; what was written is still delivered.
