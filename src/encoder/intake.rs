@@ -1,4 +1,4 @@
-//! The JPEGs that cameras make: checked, cut to the picture, completed where something is missing.
+//! Takes in the JPEGs that cameras make: checks them, cuts them to the picture, adds what is missing.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -8,10 +8,10 @@ use super::{EncodeError, Encoded};
 use crate::frame::{PixelFormat, RawFrame, Size};
 use crate::jpeg::{self, Bound, JpegError, JpegInfo};
 
-/// Of pictures that end with their frame, the first ones and one in so many are searched for an end before that.
+/// Pictures that end with their frame are searched for an earlier end at the start, then one in this many.
 const SEARCHED_FIRST: u32 = 4;
 const SEARCHED: u32 = 1024;
-/// Pictures searched after one was found that ends before its frame does.
+/// Pictures that are searched after one that ended before its frame did.
 const SEARCHED_ON: u32 = 300;
 /// A camera whose pictures all lack their end for this long, and so many in a row at least, never sends it.
 const ENDLESS_AFTER: Duration = Duration::from_secs(2);
@@ -45,7 +45,7 @@ impl Endless {
         Self { cut: Rc::clone(&self.cut), period }
     }
 
-    /// Notes one more. True if it has lasted.
+    /// Records one more. True if that has lasted.
     fn note(&self, now: Instant) -> bool {
         let pause = PAUSE.max(self.period.saturating_mul(PAUSE_PERIODS));
         let mut cut = self
@@ -60,7 +60,7 @@ impl Endless {
     }
 }
 
-/// What a camera's last picture was like.
+/// Properties of a camera's last picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// Its size, before it was turned.
@@ -69,7 +69,7 @@ pub struct Seen {
     pub is_endless: bool,
 }
 
-/// See the module's text.
+/// Takes in the pictures of one opened camera.
 #[derive(Debug)]
 pub struct Intake {
     bound: Bound,
@@ -95,7 +95,7 @@ impl Intake {
     /// The picture in a frame of MJPEG, borrowed from it. `encoder` is who wants it.
     ///
     /// # Errors
-    /// What is no JPEG, or one larger than the bound; found before anything is allocated for it.
+    /// Data that is no JPEG, or a JPEG larger than the bound; found before anything is allocated for it.
     pub fn take<'a>(&mut self, frame: &RawFrame<'a>, encoder: &'static str) -> Result<Encoded<'a>, EncodeError> {
         let data = match frame.plane(0) {
             Some(plane) if frame.pixel_format == PixelFormat::Mjpeg => plane.data,

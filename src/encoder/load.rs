@@ -1,14 +1,14 @@
-//! How much the processor can encode, found out while it does.
+//! Measures how much the processor can encode, and keeps the encoder to its share.
 
 use std::time::{Duration, Instant};
 
 use crate::frame::Size;
 
-/// Frames whose time is remembered. The least of them counts: what is more is the work of others.
+/// Frames whose time is remembered. The shortest counts: any longer one was delayed by others.
 const WINDOW: usize = 16;
 /// Frames before the time is believed: the first ones fill the caches.
 const FRAMES_MIN: usize = 8;
-/// A limit that differs by less is not told anew.
+/// A limit that differs by less is not reported again.
 const NEWS: f64 = 0.1;
 
 /// Keeps an encoder to a share of one processor core.
@@ -44,7 +44,7 @@ impl Load {
         self.due.is_none_or(|due| now + self.pause / 4 >= due)
     }
 
-    /// Notes that encoding a frame was begun at `start` and took `time`.
+    /// Records that encoding a frame began at `start` and took `time`.
     pub fn note(&mut self, start: Instant, time: Duration) {
         self.times[self.frames % WINDOW] = time;
         self.frames += 1;
@@ -55,7 +55,7 @@ impl Load {
         self.due = Some(on_time.unwrap_or(start) + self.pause);
     }
 
-    /// The frame rate that is possible, when it is known anew.
+    /// The possible frame rate, when it has changed.
     pub fn new_limit(&mut self) -> Option<f64> {
         let limit = self.share / self.least()?.as_secs_f64().max(1e-6);
         if self.told.is_some_and(|told| (told - limit).abs() < told * NEWS) {
@@ -69,7 +69,7 @@ impl Load {
         (self.frames >= FRAMES_MIN).then(|| self.times.iter().min().copied()).flatten()
     }
 
-    /// A size, of the same shape, that takes `factor` times less than `size`; `None` where it would be too small to see.
+    /// A size of the same shape that takes `factor` times less than `size`; `None` if that would be too small to see.
     pub fn smaller(size: Size, factor: f64) -> Option<Size> {
         let scale = factor.max(1.0).sqrt();
         // Sensors scale by halves best, and both sides stay even.

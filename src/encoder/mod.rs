@@ -10,6 +10,8 @@ mod passthrough;
 mod reencode;
 mod selected;
 mod software;
+#[cfg(test)]
+pub(crate) mod testing;
 mod turbo;
 pub mod turn;
 pub mod v4l2_m2m;

@@ -12,6 +12,8 @@ use crate::frame::{MonotonicTime, PixelFormat, Plane, PlaneMut, RawFrame, RawFra
 use crate::jpeg::Bound;
 use crate::memory;
 
+const DECOMPRESS: &str = "tj3DecompressToYUVPlanes8";
+
 /// See the module's text. [`decode`](Self::decode), then draw on [`planes_mut`](Self::planes_mut), then
 /// [`encode`](Self::encode).
 ///
@@ -84,10 +86,9 @@ impl Reencode {
     /// Decodes a frame of MJPEG. Its size is the JPEG's own, whatever was negotiated.
     ///
     /// # Errors
-    /// What is not a whole 8-bit JPEG in colour or grey, or has more pixels than the bound; then there is no picture until the next frame. A JPEG that
-    /// viewers would show with a blemish is decoded.
+    /// What is not a whole 8-bit JPEG in colour or grey, or has more pixels than the bound; then there is no picture until
+    /// the next frame. A JPEG that viewers would show with a blemish is decoded.
     pub fn decode(&mut self, frame: &RawFrame<'_>) -> Result<(), EncodeError> {
-        const CALL: &str = "tj3DecompressToYUVPlanes8";
         self.size = NO_SIZE;
         let picture = self.intake.take(frame, "software")?;
         let source = match picture.pieces {
@@ -99,24 +100,7 @@ impl Reencode {
         };
         let size = self.turbo.read_header(source)?;
         let subsampling = self.turbo.get(tj::TJPARAM_TJPARAM_SUBSAMP);
-        for (index, component) in (0..).zip(&mut self.decoded) {
-            if subsampling == tj::TJSAMP_TJSAMP_GRAY && index > 0 {
-                component.resize(0, 0);
-                continue;
-            }
-            // SAFETY: pure arithmetic, 0 for what it does not know.
-            let (width, height) = unsafe {
-                (
-                    tj::tj3YUVPlaneWidth(index, size.width as c_int, subsampling),
-                    tj::tj3YUVPlaneHeight(index, size.height as c_int, subsampling),
-                )
-            };
-            let (Ok(width @ 1..), Ok(height @ 1..)) = (usize::try_from(width), usize::try_from(height)) else {
-                let reason = "chroma of a resolution that libjpeg-turbo does not know".to_owned();
-                return Err(EncodeError::Library { call: CALL, size, reason });
-            };
-            component.resize(width, height);
-        }
+        resize_all(&mut self.decoded, size, subsampling)?;
         let mut pointers = self.decoded.each_mut().map(|component| component.data.as_mut_ptr());
         let mut strides = self.decoded.each_ref().map(|component| component.width as c_int);
         // SAFETY: `source` has that many bytes. The library reads its header again and comes to the same size and
@@ -132,13 +116,13 @@ impl Reencode {
             )
         };
         if result != 0 && !self.turbo.warned() {
-            return Err(self.turbo.failed(CALL, size));
+            return Err(self.turbo.failed(DECOMPRESS, size));
         }
         self.resampled = subsampling != tj::TJSAMP_TJSAMP_420;
         if self.resampled {
-            let half = (size.width.div_ceil(2) as usize, size.height.div_ceil(2) as usize);
+            let half = size.halved();
             for (from, to) in self.decoded[1..].iter().zip(&mut self.chroma) {
-                to.resize(half.0, half.1);
+                to.resize(half.width as usize, half.height as usize);
                 resample(from, Detail::of(subsampling), to);
             }
         }
@@ -175,6 +159,29 @@ impl Reencode {
         encoder.set_orientation(orientation);
         encoder.compress(&frame)
     }
+}
+
+/// Makes the components as large as the library decodes them.
+fn resize_all(components: &mut [Component; 3], size: Size, subsampling: tj::TJSAMP) -> Result<(), EncodeError> {
+    for (index, component) in (0..).zip(components) {
+        if subsampling == tj::TJSAMP_TJSAMP_GRAY && index > 0 {
+            component.resize(0, 0);
+            continue;
+        }
+        // SAFETY: pure arithmetic, 0 for what it does not know.
+        let (width, height) = unsafe {
+            (
+                tj::tj3YUVPlaneWidth(index, size.width as c_int, subsampling),
+                tj::tj3YUVPlaneHeight(index, size.height as c_int, subsampling),
+            )
+        };
+        let (Ok(width @ 1..), Ok(height @ 1..)) = (usize::try_from(width), usize::try_from(height)) else {
+            let reason = "chroma of a resolution that libjpeg-turbo does not know".to_owned();
+            return Err(EncodeError::Library { call: DECOMPRESS, size, reason });
+        };
+        component.resize(width, height);
+    }
+    Ok(())
 }
 
 /// How many of a component's samples there are for one at half the picture's width or height.

@@ -13,8 +13,9 @@ use crate::memory;
 
 /// See the module's text.
 ///
-/// The JPEG of a grey picture has no chroma, all others 4:2:0, from YUYV too: its chroma rows are averaged in pairs while it is taken apart. Coding it as
-/// 4:2:2 would take a third more blocks: 32 % more instructions and 13 % more bytes, measured at 1280x720.
+/// The JPEG of a grey picture has no chroma, all others have 4:2:0. YUYV's is made while the picture is taken apart, by
+/// averaging pairs of chroma rows: coding it as 4:2:2 would take a third more blocks, 32 % more instructions and 13 % more
+/// bytes, measured at 1280x720.
 #[derive(Debug)]
 pub struct Software {
     turbo: Turbo,
@@ -83,8 +84,8 @@ impl Software {
 /// There is no memory for pictures of this size.
 pub(super) fn check_memory(size: Size) -> Result<(), EncodeError> {
     // The worst JPEG, and the planes twice: taken apart, and with their range made full.
-    let [width, height] = [size.width, size.height].map(|side| side.next_multiple_of(2) as usize);
-    let bytes = worst_jpeg(size, tj::TJSAMP_TJSAMP_420)? + 3 * width * height;
+    let worst = worst_jpeg(size, tj::TJSAMP_TJSAMP_420)?;
+    let bytes = worst + 2 * (size.made_even().pixels() + 2 * size.halved().pixels());
     if memory::has_room(bytes) { Ok(()) } else { Err(EncodeError::NoRoom { size, bytes }) }
 }
 
@@ -105,80 +106,22 @@ impl Encoder for Software {
 impl Software {
     /// [`Encoder::encode`] for a frame that need not live as long as the result: that is all in the encoder's buffer.
     pub fn compress(&mut self, frame: &RawFrame<'_>) -> Result<Encoded<'_>, EncodeError> {
-        let (width, height) = (frame.size.width as usize, frame.size.height as usize);
-        let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
-        let upright = self.orientation == Orientation::Rotate0;
-
-        // Planes that can stay where they are do.
-        let mut size = frame.size;
-        let mut lent = [None; 3];
-        match frame.pixel_format {
-            format @ (PixelFormat::Yuv420 | PixelFormat::Nv12) if upright => {
-                let luma = frame.checked_plane(0)?;
-                if width % 2 == 0 && height % 2 == 0 {
-                    lent[0] = Some((luma.data, luma.stride));
-                } else {
-                    // libjpeg-turbo reads a luma sample for each of a chroma sample's four.
-                    self.turner.take_luma(luma, width, height);
-                }
-                if format == PixelFormat::Nv12 {
-                    let uv = frame.checked_plane(1)?;
-                    self.turner.take_chroma(uv, half_width, half_height);
-                } else {
-                    for (index, lent) in lent.iter_mut().enumerate().skip(1) {
-                        let chroma = frame.checked_plane(index)?;
-                        *lent = Some((chroma.data, chroma.stride));
-                    }
-                }
-            }
-            PixelFormat::Grey if upright => {
-                let luma = frame.checked_plane(0)?;
-                lent[0] = Some((luma.data, luma.stride));
-            }
-            PixelFormat::Yuv420
-            | PixelFormat::Nv12
-            | PixelFormat::Yuyv
-            | PixelFormat::Uyvy
-            | PixelFormat::Yvyu
-            | PixelFormat::Grey => {
-                size = self.turner.take(frame, self.orientation)?;
-            }
-            PixelFormat::Mjpeg => {
-                return Err(EncodeError::WrongFormat {
-                    encoder: self.kind(),
-                    format: frame.pixel_format,
-                    remedy: "set encoder.kind to auto",
-                });
-            }
-        }
+        let (lent, size) = self.take(frame)?;
         let is_grey = frame.pixel_format == PixelFormat::Grey;
         self.resize(size, if is_grey { tj::TJSAMP_TJSAMP_GRAY } else { tj::TJSAMP_TJSAMP_420 })?;
         let taken = self.turner.planes();
-        let mut planes: [(&[u8], usize); 3] = std::array::from_fn(|i| lent[i].unwrap_or(taken[i]));
+        let mut planes: [Rows; 3] = std::array::from_fn(|i| lent[i].unwrap_or(taken[i]));
         if self.limited_range {
-            // A grey picture that is lent has no column or row more than it shows.
-            let even = |side: u32| if is_grey { side as usize } else { (side as usize).next_multiple_of(2) };
-            let (luma_width, luma_rows) = (even(size.width), even(size.height));
-            let sides = [(luma_width, luma_rows), (luma_width / 2, luma_rows / 2), (luma_width / 2, luma_rows / 2)];
-            let tables = [&FULL_LUMA, &FULL_CHROMA, &FULL_CHROMA];
-            for ((plane, to), ((width, rows), table)) in planes
-                .iter_mut()
-                .zip(&mut self.expanded)
-                .zip(sides.into_iter().zip(tables))
-                .take(if is_grey { 1 } else { 3 })
-            {
-                expand(*plane, width, rows, table, to);
-                *plane = (to.as_slice(), width);
-            }
+            make_full(&mut planes, &mut self.expanded, size, is_grey);
         }
         let pointers = planes.map(|(data, _)| data.as_ptr());
         let strides = planes.map(|(_, stride)| stride as c_int);
         let mut out = self.buffer.as_mut_ptr();
         let mut length = self.buffer.len() as _;
-        // SAFETY: the library reads luma of even width and height and chroma of half that (`tj3YUVPlaneSize`), for a grey JPEG
-        // luma of the picture's size and no chroma; `checked_plane`
-        // made sure that each lent plane holds all rows at its stride, and the turner made its own that size. `out` has
-        // `length` bytes, and NOREALLOC keeps the library from replacing it.
+        // SAFETY: the library reads luma of even width and height and chroma of half that (`tj3YUVPlaneSize`), for a grey
+        // JPEG luma of the picture's size and no chroma. `checked_plane` made sure that each lent plane holds all rows at
+        // its stride, and the turner made its own that size. `out` has `length` bytes, and NOREALLOC keeps the library from
+        // replacing it.
         let result = unsafe {
             tj::tj3CompressFromYUVPlanes8(
                 self.turbo.handle(),
@@ -194,6 +137,61 @@ impl Software {
             return Err(self.turbo.failed("tj3CompressFromYUVPlanes8", size));
         }
         Ok(Encoded { pieces: [&self.buffer[..length as usize], &[], &[], &[]], size })
+    }
+
+    /// Lends the planes that can stay where they are and has the turner take the others. Gives the size of the picture after
+    /// turning it as well.
+    fn take<'a>(&mut self, frame: &RawFrame<'a>) -> Result<([Option<Rows<'a>>; 3], Size), EncodeError> {
+        let size = frame.size;
+        let upright = self.orientation == Orientation::Rotate0;
+        let mut lent = [None; 3];
+        let mut keep = |index: usize| -> Result<(), EncodeError> {
+            let plane = frame.checked_plane(index)?;
+            lent[index] = Some((plane.data, plane.stride));
+            Ok(())
+        };
+        match frame.pixel_format {
+            format @ (PixelFormat::Yuv420 | PixelFormat::Nv12) if upright => {
+                if size == size.made_even() {
+                    keep(0)?;
+                } else {
+                    // libjpeg-turbo reads a luma sample for each of a chroma sample's four.
+                    self.turner.take_luma(frame.checked_plane(0)?, size);
+                }
+                if format == PixelFormat::Nv12 {
+                    self.turner.take_chroma(frame.checked_plane(1)?, size);
+                } else {
+                    keep(1)?;
+                    keep(2)?;
+                }
+                Ok((lent, size))
+            }
+            PixelFormat::Grey if upright => {
+                keep(0)?;
+                Ok((lent, size))
+            }
+            PixelFormat::Mjpeg => Err(EncodeError::WrongFormat {
+                encoder: "software",
+                format: frame.pixel_format,
+                remedy: "set encoder.kind to auto",
+            }),
+            _ => Ok((lent, self.turner.take(frame, self.orientation)?)),
+        }
+    }
+}
+
+/// A plane's bytes and its stride.
+type Rows<'a> = (&'a [u8], usize);
+
+/// Has `planes` point to copies with the full range, in `expanded`.
+fn make_full<'a>(planes: &mut [Rows<'a>; 3], expanded: &'a mut [Vec<u8>; 3], size: Size, is_grey: bool) {
+    // A grey picture that is lent has no column or row more than it shows.
+    let sides = [if is_grey { size } else { size.made_even() }, size.halved(), size.halved()];
+    let tables = [&FULL_LUMA, &FULL_CHROMA, &FULL_CHROMA];
+    let count = if is_grey { 1 } else { 3 };
+    for (((plane, to), size), table) in planes.iter_mut().zip(expanded).zip(sides).zip(tables).take(count) {
+        expand(*plane, size.width as usize, size.height as usize, table, to);
+        *plane = (to.as_slice(), size.width as usize);
     }
 }
 
@@ -221,7 +219,7 @@ const fn full_range(origin: i32, steps: i32, target: i32, span: i32) -> [u8; 256
 }
 
 /// Copies a plane through a table, rows one behind the other.
-fn expand((data, stride): (&[u8], usize), width: usize, rows: usize, table: &[u8; 256], to: &mut Vec<u8>) {
+fn expand((data, stride): Rows<'_>, width: usize, rows: usize, table: &[u8; 256], to: &mut Vec<u8>) {
     memory::resize(to, width * rows);
     for (to, from) in to.chunks_exact_mut(width.max(1)).zip(data.chunks(stride.max(1))) {
         for (to, from) in to.iter_mut().zip(from) {

@@ -1,4 +1,4 @@
-//! One instance of libjpeg-turbo, and what it says when it refuses.
+//! An instance of libjpeg-turbo and its errors.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr::NonNull;

@@ -12,7 +12,8 @@ impl Size {
     /// The same size with an even width and height: what 4:2:0 chroma covers.
     #[must_use]
     pub const fn made_even(self) -> Self {
-        Self { width: self.width.next_multiple_of(2), height: self.height.next_multiple_of(2) }
+        // Not next_multiple_of: the largest number has none.
+        Self { width: self.width.saturating_add(self.width % 2), height: self.height.saturating_add(self.height % 2) }
     }
 
     /// Pixels in the picture.
@@ -151,18 +152,15 @@ impl<'a> RawFrame<'a> {
 }
 
 #[cfg(test)]
+impl PixelFormat {
+    /// All that are not coded.
+    pub(crate) const RAW: [Self; 6] = [Self::Yuv420, Self::Nv12, Self::Yuyv, Self::Uyvy, Self::Yvyu, Self::Grey];
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::frame::MonotonicTime;
-
-    const RAW: [PixelFormat; 6] = [
-        PixelFormat::Yuv420,
-        PixelFormat::Nv12,
-        PixelFormat::Yuyv,
-        PixelFormat::Uyvy,
-        PixelFormat::Yvyu,
-        PixelFormat::Grey,
-    ];
 
     fn size(width: u32, height: u32) -> Size {
         Size { width, height }
@@ -202,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_has_no_padding_fits_just_so_at_any_size() {
-        for format in RAW {
+        for format in PixelFormat::RAW {
             for (width, height) in [(1, 1), (1, 2), (2, 1), (2, 2), (3, 5), (640, 480), (641, 479), (642, 481)] {
                 let geometry = Geometry::tight(format, size(width, height));
                 let last = geometry.planes().last().unwrap();
@@ -225,7 +223,7 @@ mod tests {
 
     #[test]
     fn rows_shorter_than_the_picture_do_not_fit() {
-        for format in RAW {
+        for format in PixelFormat::RAW {
             let size = size(641, 479);
             let (row_bytes, _) = format.plane(size, 0);
             assert!(!Geometry::new(format, size, row_bytes - 1).fits(usize::MAX), "{format}");
@@ -235,7 +233,7 @@ mod tests {
     #[test]
     fn what_no_machine_can_address_fits_nowhere() {
         let largest = size(u32::MAX, u32::MAX);
-        for format in RAW {
+        for format in PixelFormat::RAW {
             for stride in [0, 1, u32::MAX as usize, usize::MAX] {
                 let geometry = Geometry::padded(format, largest, stride, usize::MAX);
                 assert!(!geometry.fits(isize::MAX as usize), "{format} {stride}");

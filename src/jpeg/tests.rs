@@ -140,7 +140,7 @@ fn a_header_that_lies_is_found_out() {
 
 #[test]
 fn a_large_progressive_picture_is_believed() {
-    use crate::encoder::turn::tests::jpeg_of;
+    use crate::encoder::testing::jpeg_of;
     use turbojpeg_sys as tj;
     for (width, height, subsampling) in
         [(4000, 3000, tj::TJSAMP_TJSAMP_444), (16, 3000, tj::TJSAMP_TJSAMP_411), (3001, 17, tj::TJSAMP_TJSAMP_441)]

@@ -1,17 +1,10 @@
 use std::time::Duration;
 
 use super::*;
+use crate::encoder::testing::decode;
 use crate::encoder::{Encoder, Software};
 use crate::frame::{MonotonicTime, Plane, RawFrame};
 
-const FORMATS: [PixelFormat; 6] = [
-    PixelFormat::Yuv420,
-    PixelFormat::Nv12,
-    PixelFormat::Yuyv,
-    PixelFormat::Uyvy,
-    PixelFormat::Yvyu,
-    PixelFormat::Grey,
-];
 const BACKGROUNDS: [OverlayBackground; 3] = [OverlayBackground::Box, OverlayBackground::Shade, OverlayBackground::None];
 const POSITIONS: [OverlayPosition; 6] = [
     OverlayPosition::TopLeft,
@@ -197,7 +190,7 @@ fn no_text_is_no_overlay() {
 fn draws_what_the_font_has_in_every_format_and_background() {
     let lines = ["Hof \u{e4}\u{df}", "\u{20ac}|12:34"];
     let shown = ["Hof \u{e4}\u{df}", "?|12:34"];
-    for format in FORMATS {
+    for format in PixelFormat::RAW {
         for background in BACKGROUNDS {
             for (gap, width, height, size, scale) in
                 [(0, 320, 240, 1, 1), (7, 321, 241, 2, 2), (64, 161, 99, 0, 1), (1, 1203, 801, 0, 3)]
@@ -225,29 +218,6 @@ fn draws_what_the_font_has_in_every_format_and_background() {
             }
         }
     }
-}
-
-/// The planes of a decoded picture.
-fn decode(jpeg: &[u8], size: Size) -> [Vec<u8>; 3] {
-    use turbojpeg_sys as tj;
-    let (width, height) = (size.width as usize, size.height as usize);
-    let half = width.div_ceil(2) * height.div_ceil(2);
-    let mut planes = [vec![0; 4 * half], vec![0; half], vec![0; half]];
-    let mut pointers = planes.each_mut().map(Vec::as_mut_ptr);
-    // SAFETY: three planes of the size a 4:2:0 picture has (luma padded to even), strides equal to their widths.
-    unsafe {
-        let handle = tj::tj3Init(tj::TJINIT_TJINIT_DECOMPRESS as i32);
-        let result = tj::tj3DecompressToYUVPlanes8(
-            handle,
-            jpeg.as_ptr(),
-            jpeg.len() as _,
-            pointers.as_mut_ptr(),
-            std::ptr::null_mut(),
-        );
-        assert_eq!(result, 0);
-        tj::tj3Destroy(handle);
-    }
-    planes
 }
 
 /// Reads one line of text back from decoded luma: each character is the one of the font that fits best.
@@ -281,7 +251,7 @@ fn read(luma: &[u8], stride: usize, corner: (usize, usize), scale: usize, column
 fn text_can_be_read_after_encoding_and_decoding() {
     let text = "Garden 2025-06-01 12:34";
     let mut encoder = Software::new(80).unwrap();
-    for format in FORMATS {
+    for format in PixelFormat::RAW {
         for background in BACKGROUNDS {
             // The worst for white letters: a white picture, and a coloured one.
             for (luma, chroma) in [(255, 128), (120, 230), (16, 20)] {
@@ -289,17 +259,18 @@ fn text_can_be_read_after_encoding_and_decoding() {
                 picture.draw(&mut overlay(text, OverlayPosition::TopLeft, 2, background), at(0));
                 let frame = picture.frame();
                 let jpeg = encoder.encode(&frame).unwrap();
-                let [decoded, u, v] = decode(jpeg.pieces[0], jpeg.size);
+                let decoded = decode(jpeg.pieces[0]);
+                let luma_plane = decoded.samples(0);
                 // On a white picture without background only the rim tells letters: they cannot be told by brightness.
                 if (background, luma) == (OverlayBackground::None, 255) {
-                    let dark = decoded.iter().filter(|&&luma| luma < 80).count();
+                    let dark = luma_plane.iter().filter(|&&luma| luma < 80).count();
                     assert!(dark > 100 * text.len(), "{format}: a rim of {dark} dark pixels");
                 } else {
-                    let got = read(&decoded, 1280, (12, 12), 2, text.len());
+                    let got = read(luma_plane, 1280, (12, 12), 2, text.len());
                     assert_eq!(got, text, "{format} {background:?} on {luma}, {chroma}");
                 }
                 if background == OverlayBackground::Box && format != PixelFormat::Grey {
-                    for plane in [&u, &v] {
+                    for plane in [1, 2].map(|component| decoded.samples(component)) {
                         for y in 8..24 {
                             assert!(plane[y * 640 + 10..][..230].iter().all(|c| c.abs_diff(NEUTRAL) < 6), "{format}");
                         }
@@ -313,7 +284,7 @@ fn text_can_be_read_after_encoding_and_decoding() {
 #[test]
 fn fits_pictures_of_any_size() {
     let long = "a long text that names the place, the street and the time of day: %Y-%m-%d %H:%M:%S\nand more";
-    for format in FORMATS {
+    for format in PixelFormat::RAW {
         for (width, height) in
             [(16, 16), (17, 17), (1, 1), (2, 1), (8192, 17), (17, 8192), (640, 480), (35, 300), (25, 21)]
         {
@@ -423,7 +394,7 @@ fn what_libc_refuses_is_drawn_as_it_stands() {
     // Nothing but a conversion that gives nothing, and line ends only.
     for text in ["%%", "\n", "\n\n", " ", "%n%t", "%p"] {
         let mut overlay = Overlay::new(&config(text)).unwrap();
-        for format in FORMATS {
+        for format in PixelFormat::RAW {
             Picture::new(format, 33, 47, 3).draw(&mut overlay, at(0));
         }
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::encoder::turn::tests::{ALL, SUBSAMPLINGS, damage, decode, jpeg_of, scans_repeated, scene, without_tables};
+use crate::encoder::testing::{ALL, SUBSAMPLINGS, damage, decode, jpeg_of, scans_repeated, scene, without_tables};
 use crate::jpeg::tests::lying;
 
 fn mjpeg(data: &[u8]) -> RawFrame<'_> {

@@ -1,6 +1,5 @@
-use std::ffi::CStr;
-
 use super::*;
+use crate::encoder::testing;
 use crate::frame::{MonotonicTime, Plane};
 use crate::jpeg;
 
@@ -55,28 +54,13 @@ impl Picture {
     }
 }
 
-/// Y, U and V of a pixel after decoding.
+/// Y, U and V after decoding, without what makes luma even.
 fn decode(jpeg: &[u8]) -> (Vec<u8>, Vec<u8>, Vec<u8>, Size) {
-    let size = jpeg::inspect(jpeg).unwrap().size;
-    let (width, height) = (size.width as usize, size.height as usize);
-    let (even_width, half) = (width.next_multiple_of(2), width.div_ceil(2) * height.div_ceil(2));
-    let (mut y, mut u, mut v) = (vec![0; 4 * half], vec![0; half], vec![0; half]);
-    let mut planes = [y.as_mut_ptr(), u.as_mut_ptr(), v.as_mut_ptr()];
-    // SAFETY: three planes of the size a 4:2:0 picture has (luma padded to even), strides equal to their widths.
-    unsafe {
-        let handle = tj::tj3Init(tj::TJINIT_TJINIT_DECOMPRESS as c_int);
-        let result = tj::tj3DecompressToYUVPlanes8(
-            handle,
-            jpeg.as_ptr(),
-            jpeg.len() as _,
-            planes.as_mut_ptr(),
-            std::ptr::null_mut(),
-        );
-        assert_eq!(result, 0, "{:?}", CStr::from_ptr(tj::tj3GetErrorStr(handle)));
-        tj::tj3Destroy(handle);
-    }
-    let y = y.chunks(even_width).take(height).flat_map(|row| row[..width].to_vec()).collect();
-    (y, u, v, size)
+    let decoded = testing::decode(jpeg);
+    let (size, width) = (decoded.size, decoded.size.width as usize);
+    let rows = decoded.samples(0).chunks(size.made_even().width as usize).take(size.height as usize);
+    let luma = rows.flat_map(|row| row[..width].to_vec()).collect();
+    (luma, decoded.samples(1).to_vec(), decoded.samples(2).to_vec(), size)
 }
 
 fn assert_shows(jpeg: &[u8], picture: &Picture, u: u8, v: u8) {
@@ -206,7 +190,7 @@ fn turned_pictures_are_those_of_the_turner() {
         let nv12 = [luma, Plane { data: &uv, stride, fd: None, offset: 0 }];
         let nv12 = RawFrame::new(PixelFormat::Nv12, picture.size, nv12, 1, MonotonicTime::now());
         for frame in [picture.yuv420(), nv12] {
-            for orientation in crate::encoder::turn::tests::ALL {
+            for orientation in crate::encoder::testing::ALL {
                 encoder.set_orientation(orientation);
                 let reference = turner.turn(&frame, orientation).unwrap();
                 let expected = upright.encode(&reference).unwrap();
