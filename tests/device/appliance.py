@@ -18,7 +18,7 @@ PINHOLE = 2048 * 512
 # busy host would make it miss its own timers (QEMU's system timer never fires if it is set too late) and its watchdogs.
 CLOCK = ("-icount", "shift=1,align=off,sleep=on")
 # Emulation takes half a minute on an idle machine; on a busy one it gets what others leave.
-BOOT = 600
+BOOT = 900
 
 
 class Appliance(Machine):

@@ -31,7 +31,7 @@ def stream(card, name: str, pictures: Pictures):
             camera.end()
 
 
-@pytest.mark.timeout(4 * 2 * BOOT)
+@pytest.mark.timeout(6 * BOOT)
 def test_camera_plugged_in_later(card, tmp_path, figure):
     pictures = Pictures(tmp_path / SIZE, SIZE)
     for attempt in range(1, 4):
