@@ -105,6 +105,11 @@ test-armv6: ## all tests on the ARMv6 build, its processor emulated · 10 min
 	@scripts/env/setup build nextest
 	tests/armv6/run
 
+.PHONY: settings
+settings: ## write config/pinhole.yaml and the table in docs/configuration.md anew from the table of settings
+	@PINHOLE_WRITE=1 cargo test --quiet --locked $(features) --lib config::reference::
+	git diff --stat -- config/pinhole.yaml docs/configuration.md
+
 .PHONY: bench-armv6
 bench-armv6: ## count the ARMv6 build's instructions for each frame · 3 min
 	benches/run-armv6 $(ARGS)

@@ -16,6 +16,7 @@ Usage: pinholed [OPTIONS]
   --default KEY=VALUE  set one key where no file does (may be repeated)
   --check-config       check the configuration and exit (status 78 if something is wrong)
   --print-config       print the configuration in force, secrets hidden, and exit
+  --schema             print a JSON Schema of configuration files, by which editors complete and check them, and exit
   --write-system-files DIR
                        write the system section as files for the appliance's boot service into DIR, and exit; what is
                        wrong in the configuration is left out
@@ -35,6 +36,8 @@ pub enum Action {
     CheckConfig,
     /// `--print-config`.
     PrintConfig,
+    /// `--schema`.
+    Schema,
     /// `--write-system-files`, with the folder to write to.
     WriteSystemFiles(PathBuf),
     /// `--list-cameras`.
@@ -70,6 +73,7 @@ fn parse_from(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("default") => arguments.sources.defaults.push(parser.value()?.string()?),
             Long("check-config") => arguments.action = Action::CheckConfig,
             Long("print-config") => arguments.action = Action::PrintConfig,
+            Long("schema") => arguments.action = Action::Schema,
             // The second is its old name.
             Long("write-system-files" | "render-system") => {
                 arguments.action = Action::WriteSystemFiles(parser.value()?.into());
@@ -106,6 +110,7 @@ mod tests {
         assert_eq!(arguments.action, Action::CheckConfig);
         assert_eq!(arguments.sources.file.unwrap().to_str(), Some("a.yaml"));
         assert_eq!(arguments.sources.set, ["a.b=c=d", "x.y=z"]);
+        assert_eq!(parse(&["--schema"]).unwrap().action, Action::Schema);
         assert_eq!(parse(&[]).unwrap().action, Action::Run);
         for option in ["--write-system-files", "--render-system"] {
             assert_eq!(parse(&[option, "/x"]).unwrap().action, Action::WriteSystemFiles("/x".into()));

@@ -1,224 +1,230 @@
 //! Configuration: what can be set, its defaults, and how files and `--set` are laid over each other.
 //!
-//! [`Config::default`] is the only source of defaults. Each layer (the system's file, the user's file on the FAT
-//! partition, each `--set`) is parsed and checked by itself, so that an error names its file, line and column, and
-//! only then laid over what came before.
+//! The table of settings, below, is the only place that names them: structs, defaults, layers, what can be changed while the
+//! program runs, the JSON Schema, the page's fields, `config/pinhole.yaml` and the manual's table come from it. Each layer
+//! (the system's file, the user's file on the FAT partition, each `--set`) is parsed and checked by itself, so that an error
+//! names its file, line and column, and only then laid over what came before.
 
+mod choices;
+mod entry;
+mod fault;
 mod layers;
+mod live;
 mod mistakes;
+mod names;
+mod node;
 mod outline;
 mod problem;
+#[cfg(test)]
+mod reference;
+mod schema;
+mod section;
 mod switch;
 mod values;
 pub mod web;
-
-use std::time::Duration;
+mod wrong;
 
 use serde::{Deserialize, Serialize};
-use values::ControlsLayer;
+
+use node::{Node, Wrong};
+use section::{at, entry, key, settings};
 use web::{AllowedHost, AllowedOrigin, List, Prefix};
 
+pub use choices::{EncoderKind, Idle, LogLevel, Orientation, OverlayBackground, OverlayPosition, Source};
+pub use entry::{Choice, Entry, Layered, Shape, Takes, Value, Who};
+pub use fault::Fault;
 pub use layers::{ConfigError, Loaded, Sources, load, load_leniently};
+pub use live::fields;
+pub use names::{Hostname, Secret, SshKey, Ssid, Timezone, WifiCountry};
+pub use schema::schema;
 pub use switch::Switch;
-pub use values::{
-    Controls, Count, FrameRate, Hostname, Interval, Listen, Orientation, OverlayBackground, OverlayPosition,
-    OverlayText, Resolution, Secret, SshKey, Ssid, Timezone, WifiCountry,
-};
+pub use values::{Controls, Count, FrameRate, Interval, Listen, OverlayText, Resolution};
 
-/// Writes a section once: its struct, its `Default`, and its layer (the same keys, each of them optional).
-macro_rules! section {
-    ($(#[$doc:meta])* $name:ident / $layer:ident {
-        $($(#[$fdoc:meta])* $field:ident: $type:ty = $default:expr,)*
-    } $(nested { $($(#[$ndoc:meta])* $nfield:ident: $ntype:ident / $nlayer:ident,)* })?) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Serialize)]
-        pub struct $name {
-            $($(#[$fdoc])* pub $field: $type,)*
-            $($($(#[$ndoc])* pub $nfield: $ntype,)*)?
-        }
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self { $($field: $default,)* $($($nfield: $ntype::default(),)*)? }
-            }
-        }
-
-        #[derive(Clone, Debug, Default, Deserialize)]
-        #[serde(deny_unknown_fields, default)]
-        pub(crate) struct $layer {
-            $($field: Option<$type>,)*
-            $($($nfield: Option<$nlayer>,)*)?
-        }
-
-        impl $layer {
-            fn apply(self, to: &mut $name) {
-                $(if let Some(value) = self.$field { to.$field = value; })*
-                $($(if let Some(layer) = self.$nfield { layer.apply(&mut to.$nfield); })*)?
-            }
-
-            /// What of it is otherwise than in `before`.
-            fn changes(self, before: &$name) -> Self {
-                Self {
-                    $($field: self.$field.filter(|value| *value != before.$field),)*
-                    $($($nfield: self.$nfield.map(|layer| layer.changes(&before.$nfield)),)*)?
-                }
-            }
-        }
-    };
+/// The table: every section and every setting, a section before its settings.
+pub fn table() -> &'static [Entry] {
+    TABLE
 }
 
-section! {
-    /// `camera`: which camera, and what to ask of it.
-    Camera / CameraLayer {
-        /// Kind of source.
-        source: Source = Source::Auto,
-        /// Index, id or model of the camera, for v4l2 also its device path; empty takes the first.
-        id: String = String::new(),
-        /// Picture size to ask for; the camera may adjust it.
-        resolution: Resolution = Resolution::new(1280, 720),
-        /// Frames per second to ask for.
-        frame_rate: FrameRate = FrameRate::new(30.0),
-        /// How the picture is turned: by the camera where it can, else here.
-        orientation: Orientation = Orientation::Rotate0,
-        /// Buffers in the camera's queue. Few, as they come out of the small contiguous memory (CMA).
-        buffer_count: Count<2, 16> = Count::new(4),
+settings! {
+    /// Everything that can be configured.
+    section [] Config / ConfigLayer {
+        /// Which camera, and what to ask of it.
+        camera: Camera = Camera::default();
+        /// How JPEG is made.
+        encoder: Encoder = Encoder::default();
+        /// Text drawn into the picture.
+        overlay: Overlay = Overlay::default();
+        /// The web server.
+        http: Http = Http::default();
+        /// What reaches the journal.
+        log: Log = Log::default();
+        /// The appliance's own settings, applied at start. The daemon only checks them.
+        system: System = System::default();
+    }
+
+    /// `camera`.
+    section [camera] Camera / CameraLayer {
+        /// Where pictures come from.
+        source: Source = Source::Auto => Restart Api;
+        /// Which camera, if there are several: its number, id or model as `pinholed --list-cameras` shows them, such as 1 or
+        /// imx219; with v4l2 also its device, such as /dev/video0. Empty takes the first.
+        id: String = String::new() => Restart Api;
+        /// Picture size to ask for. The camera may adjust it; the page and `/api/v1/status` show what it delivers.
+        ///
+        /// Larger JPEGs are dropped, see [below](#pictures-that-are-not-as-agreed).
+        resolution: Resolution = Resolution::new(1280, 720) => Reopening Api as resolution;
+        /// Frames per second to ask for; 0.05 is one in 20 s.
+        ///
+        /// `camera.frame_rate` in the status is what the camera granted.
+        frame_rate: FrameRate = FrameRate::new(30.0) => Reopening Api unit "frames per second" as frame_rate;
+        /// How the picture is turned. The camera does it at no cost where it can, else the processor.
+        ///
+        /// See [below](#orientation).
+        orientation: Orientation = Orientation::Rotate0 => Reopening Api as orientation;
+        /// Buffers in the camera's queue. They come out of a small part of the memory (CMA); more than 4 rarely help.
+        buffer_count: Count<2, 16> = Count::new(4) => Restart Api unit "buffers";
         /// What happens while nobody watches.
-        idle: Idle = Idle::SkipEncode,
+        ///
+        /// With `skip-encode`, pictures that come 2 s or more apart are encoded all the same; test-pattern and replay pause.
+        idle: Idle = Idle::SkipEncode => Restart Api;
         /// How long nobody must watch before that happens.
-        idle_after: Interval<0, 3_600_000> = Interval::from_secs(5),
-        /// Frames after a start before one counts as settled (exposure, white balance) and answers a snapshot.
-        warm_up: Count<0, 300> = Count::new(5),
-        /// A camera that delivers nothing for this long has stalled and is opened again.
-        stall_timeout: Interval<500, 60_000> = Interval::from_secs(3),
+        ///
+        /// With `stop`, a camera that takes 2 s or more for a picture gets the time of two.
+        idle_after: Interval<0, 3_600_000> = Interval::from_secs(5) => Restart Api;
+        /// Frames after each start until the picture has settled (exposure, white balance): snapshots wait for that.
+        ///
+        /// Streams show them.
+        warm_up: Count<0, 300> = Count::new(5) => Restart Api unit "frames";
+        /// A camera without a usable frame for this long has stalled and is reopened.
+        ///
+        /// Never less than three frame times or exposures.
+        stall_timeout: Interval<500, 60_000> = Interval::from_secs(3) => Restart Api;
         /// Scripted faults of test-pattern and replay, for tests.
-        faults: Vec<Fault> = Vec::new(),
-    } nested {
-        /// Settings of the replay source.
-        replay: Replay / ReplayLayer,
-        /// Values of the camera's own controls (exposure, brightness, zoom …) at start.
-        controls: Controls / ControlsLayer,
+        ///
+        /// See [below](#scripted-faults).
+        faults: Vec<Fault> = Vec::new() => Restart Card;
+        /// The replay source.
+        replay: Replay = Replay::default();
+        /// Values of the camera's own controls at start, such as `{Brightness: 0.1, AwbMode: AwbDaylight}`. The page and
+        /// `/api/v1/controls` list them with their ranges.
+        ///
+        /// In any order, see [http.md](http.md#controls). Layers are merged name by name.
+        controls: Controls = Controls::default() => Restart Api;
     }
-}
 
-section! {
     /// `camera.replay`: JPEG files in place of a camera.
-    Replay / ReplayLayer {
-        /// A folder of JPEG files (name order, looping), or one `.mjpeg` file.
-        path: String = String::new(),
+    section [camera.replay] Replay / ReplayLayer {
+        /// A folder of JPEG files (in name order, looping), or one .mjpeg file. Required by `source: replay`.
+        ///
+        /// The folder's files end in `.jpg` or `.jpeg`. Pictures keep their size, whatever `camera.resolution` says (a note
+        /// tells).
+        path: String = String::new() => Restart Card;
     }
-}
 
-section! {
-    /// `encoder`: how JPEG is made.
-    Encoder / EncoderLayer {
+    /// `encoder`.
+    section [encoder] Encoder / EncoderLayer {
         /// Which encoder.
-        kind: EncoderKind = EncoderKind::Auto,
-        /// JPEG quality, as libjpeg counts it.
-        quality: Count<1, 100> = Count::new(80),
-        /// v4l2-m2m: path of the encoder's device; empty finds it by what it can do.
-        device: String = String::new(),
-        /// The most of one processor core the software encoder takes, in percent: it encodes fewer frames to keep to it.
-        software_load: Count<5, 100> = Count::new(70),
-        /// Where it stands in for the hardware encoder and cannot make so many frames per second, pictures get smaller.
-        software_frame_rate: FrameRate = FrameRate::new(5.0),
+        ///
+        /// See [below](#encoders).
+        kind: EncoderKind = EncoderKind::Auto => Restart Api;
+        /// JPEG quality, as libjpeg counts it. Has no effect on a camera's own JPEG.
+        quality: Count<1, 100> = Count::new(80) => Nothing Api as quality;
+        /// v4l2-m2m: the encoder's device, such as /dev/video31. Empty finds it by what it can do.
+        device: String = String::new() => Restart Card;
+        /// The most of one processor core that libjpeg-turbo may take. It encodes fewer frames to stay within it.
+        software_load: Count<5, 100> = Count::new(70) => Restart Api unit "percent";
+        /// Where libjpeg-turbo replaces a hardware encoder that failed and cannot make this many frames per second within
+        /// `software_load`, pictures get smaller until it can.
+        software_frame_rate: FrameRate = FrameRate::new(5.0) => Restart Api unit "frames per second";
     }
-}
 
-section! {
-    /// `overlay`: text drawn into the picture.
-    Overlay / OverlayLayer {
-        /// What to draw, with strftime's conversions (`%Y-%m-%d %H:%M:%S`); empty draws nothing.
-        text: OverlayText = OverlayText::default(),
-        /// Where.
-        position: OverlayPosition = OverlayPosition::BottomLeft,
-        /// Height of a character as a multiple of 20 pixels; 0 goes by the size of the picture.
-        size: Count<0, 20> = Count::new(0),
+    /// `overlay`.
+    section [overlay] Overlay / OverlayLayer {
+        /// Text in the picture, with the conversions of strftime, such as "%Y-%m-%d %H:%M:%S" (local time). Empty draws
+        /// nothing.
+        ///
+        /// See [below](#overlay).
+        text: OverlayText = OverlayText::default() => Restart Api;
+        /// Where it stands.
+        position: OverlayPosition = OverlayPosition::BottomLeft => Restart Api;
+        /// Height of a character. 0 goes by the size of the picture.
+        size: Count<0, 20> = Count::new(0) => Restart Api unit "units of 20 pixels";
         /// What is behind the text.
-        background: OverlayBackground = OverlayBackground::Box,
-        /// True allows to decode and encode again the pictures of a camera that makes JPEG itself.
-        reencode: Switch = Switch::new(false),
+        background: OverlayBackground = OverlayBackground::Box => Restart Api;
+        /// A camera that makes JPEG itself (most USB cameras) has its pictures passed on untouched, without text. True
+        /// decodes and encodes them again instead, which is a lot of work for a small processor.
+        reencode: Switch = Switch::new(false) => Restart Api;
     }
-}
 
-section! {
-    /// `http`: the web server.
-    Http / HttpLayer {
-        /// Address and port to listen on, unless systemd passes a socket. `[::]` takes IPv4 too.
-        listen: Listen = Listen::everywhere(8080),
-        /// Streams served at the same time; the next one gets 503.
-        max_viewers: Count<1, 1000> = Count::new(200),
+    /// `http`.
+    section [http] Http / HttpLayer {
+        /// Address and port to listen on. `[::]` is every address, IPv4 and IPv6. Unused where systemd passes a socket, as on
+        /// the appliance (port 80).
+        listen: Listen = Listen::everywhere(8080) => Restart Card;
+        /// Streams served at the same time. The next viewer is told to try again later.
+        ///
+        /// It gets 503 with `Retry-After`.
+        max_viewers: Count<1, 1000> = Count::new(200) => Restart Api unit "streams";
         /// A viewer that takes nothing for this long is dropped.
-        write_timeout: Interval<500, 600_000> = Interval::from_secs(10),
-        /// Names the camera may be asked by, beside its own and those of home networks.
-        allowed_hosts: List<AllowedHost> = List::default(),
-        /// Proxies that are believed what they say of whom they ask for (`X-Forwarded-…`).
-        trusted_proxies: List<Prefix> = List::default(),
-        /// Origins whose pages may read stream and snapshot; others can only show them.
-        allow_origins: List<AllowedOrigin> = List::default(),
-        /// Origins whose pages may show the page in a frame, beside its own.
-        frame_ancestors: List<AllowedOrigin> = List::default(),
+        write_timeout: Interval<500, 600_000> = Interval::from_secs(10) => Restart Api;
+        /// Names the camera may be asked by, besides addresses, its own names and those that end in .local, .lan and the like
+        /// (any other name is answered with 421): `cam.example.com`, `"*.example.com"` for all below it, `"*"` for every name.
+        ///
+        /// See [the names that always work](http.md#host).
+        allowed_hosts: List<AllowedHost> = List::default() => Restart Card;
+        /// Addresses or prefixes of proxies before the camera, such as "127.0.0.1" or "192.168.1.0/24": what they say of
+        /// scheme, name and client (X-Forwarded-Proto, -Host, -For) is believed.
+        ///
+        /// Loopback is not, unless named. See [proxies.md](proxies.md).
+        trusted_proxies: List<Prefix> = List::default() => Restart Card;
+        /// Origins whose pages may read stream and snapshot with `fetch()`, such as `http://mainsail.local`; `"*"` is every
+        /// origin. Showing them in an img element needs nothing.
+        ///
+        /// See [http.md](http.md#pages-of-other-origins).
+        allow_origins: List<AllowedOrigin> = List::default() => Restart Card;
+        /// Origins whose pages may show the camera's page in a frame, besides its own, such as
+        /// `http://homeassistant.local:8123`; `"*"` is every origin.
+        frame_ancestors: List<AllowedOrigin> = List::default() => Restart Card;
     }
-}
 
-section! {
-    /// `log`: what reaches the journal.
-    Log / LogLayer {
-        /// Least important message shown.
-        level: LogLevel = LogLevel::Info,
+    /// `log`.
+    section [log] Log / LogLayer {
+        /// The least important message that is shown.
+        level: LogLevel = LogLevel::Info => Restart Api;
     }
-}
 
-section! {
-    /// `system`: the appliance's own settings. The daemon checks them; the appliance's boot service applies them.
-    System / SystemLayer {
-        /// Name on the network (`<hostname>.local`).
-        hostname: Hostname = Hostname::default(),
-        /// Time zone, such as `Europe/Berlin`.
-        timezone: Timezone = Timezone::default(),
-        /// Public keys that may log in, on debug images.
-        ssh_keys: Vec<SshKey> = Vec::new(),
-    } nested {
-        /// Wireless network to join.
-        wifi: Wifi / WifiLayer,
+    /// `system`. The daemon checks it; the appliance's boot service applies it.
+    section [system] System / SystemLayer {
+        /// Name on the network: `http://<hostname>.local/`. Empty keeps "pinhole".
+        ///
+        /// Not `localhost`.
+        hostname: Hostname = Hostname::default() => Reboot Api;
+        /// Time zone, such as Europe/Berlin. Empty is UTC.
+        ///
+        /// A zone the system does not know is reported and left out.
+        timezone: Timezone = Timezone::default() => Reboot Api;
+        /// Public keys that may log in, on debug images only.
+        ssh_keys: Vec<SshKey> = Vec::new() => Reboot Card;
+        /// The wireless network to join.
+        wifi: Wifi = Wifi::default();
     }
-}
 
-section! {
-    /// `system.wifi`: the wireless network. Without an SSID, Wi-Fi stays off.
-    Wifi / WifiLayer {
-        /// Network name, up to 32 bytes.
-        ssid: Ssid = Ssid::default(),
-        /// WPA passphrase, 8 to 63 characters, or 64 hexadecimal digits; empty for an open network.
-        passphrase: Secret = Secret::default(),
-        /// Two-letter country code, which decides the channels allowed.
-        country: WifiCountry = WifiCountry::default(),
-        /// Ask for WPA3 as well, where the access point offers both. The Pi's own chips up to the Zero 2 W's cannot do it.
-        wpa3: Switch<true> = Switch::new(false),
+    /// `system.wifi`. Without a name, Wi-Fi stays off.
+    section [system.wifi] Wifi / WifiLayer {
+        /// The network's name. Empty leaves Wi-Fi off.
+        ///
+        /// At most 32 bytes.
+        ssid: Ssid = Ssid::default() => Reboot Card;
+        /// Its passphrase, or its key (the hexadecimal digits). Never shown or logged. Empty joins an open network.
+        ///
+        /// A key is for WPA2 only.
+        passphrase: Secret = Secret::default() => Reboot Card;
+        /// Your country's two letters, such as DE: it decides the channels allowed.
+        country: WifiCountry = WifiCountry::default() => Reboot Card;
+        /// True also asks for WPA3, and prefers it where a network offers both. Leave it: the chips of Zero and Zero 2 W cannot
+        /// do it, and lose networks that offer both.
+        wpa3: Switch<true> = Switch::new(false) => Reboot Card;
     }
-}
-
-/// `system` with all but `wifi` passed over.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct SystemWifiLayer {
-    wifi: Option<WifiLayer>,
-}
-
-/// Everything that can be configured.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Config {
-    /// Which camera, and what to ask of it.
-    pub camera: Camera,
-    /// How JPEG is made.
-    pub encoder: Encoder,
-    /// Text drawn into the picture.
-    pub overlay: Overlay,
-    /// The web server.
-    pub http: Http,
-    /// What reaches the journal.
-    pub log: Log,
-    /// The appliance's own settings.
-    pub system: System,
 }
 
 impl Config {
@@ -226,6 +232,22 @@ impl Config {
     pub fn to_yaml(&self) -> String {
         // Maps with plain keys and scalars: always representable.
         serde_yaml::to_string(self).unwrap_or_default()
+    }
+
+    /// Some settings of it as a configuration file, in the table's order; secrets hidden.
+    pub fn to_yaml_of(&self, is_wanted: impl Fn(&Entry) -> bool) -> String {
+        let mut root = serde_yaml::Mapping::new();
+        for entry in table().iter().filter(|entry| !entry.is_section() && is_wanted(entry)) {
+            let mut section = Some(&mut root);
+            for name in entry.parent().split('.') {
+                let mapping = || serde_yaml::Mapping::new().into();
+                section = section.and_then(|above| above.entry(name.into()).or_insert_with(mapping).as_mapping_mut());
+            }
+            if let (Some(section), Ok(value)) = (section, serde_yaml::to_value(entry.get(self))) {
+                section.insert(entry.name().into(), value);
+            }
+        }
+        serde_yaml::to_string(&root).unwrap_or_default()
     }
 
     /// Checks what no single key can: keys that need each other.
@@ -283,155 +305,6 @@ impl System {
             return Err("system.wifi.passphrase is set but system.wifi.ssid is empty: name the network".to_owned());
         }
         Ok(())
-    }
-}
-
-/// `camera.source`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Source {
-    /// libcamera, where this build has it and it finds a camera, else V4L2.
-    Auto,
-    /// A camera found by libcamera.
-    Libcamera,
-    /// A camera spoken to through V4L2 itself: webcams.
-    V4l2,
-    /// A moving test picture.
-    TestPattern,
-    /// JPEG files.
-    Replay,
-}
-
-impl Source {
-    /// The configuration's word.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Libcamera => "libcamera",
-            Self::V4l2 => "v4l2",
-            Self::TestPattern => "test-pattern",
-            Self::Replay => "replay",
-        }
-    }
-}
-
-/// `camera.idle`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Idle {
-    /// Capture and encode as if somebody watched.
-    Run,
-    /// The camera runs on (exposure stays settled) but nothing is encoded; synthetic sources pause.
-    SkipEncode,
-    /// The camera is stopped; whoever comes first waits for it to start.
-    Stop,
-}
-
-/// `encoder.kind`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EncoderKind {
-    /// Passthrough for MJPEG cameras, else the hardware encoder where there is one, else the software encoder.
-    Auto,
-    /// The camera's own JPEG, untouched.
-    Passthrough,
-    /// A hardware encoder, such as the Pi's: a V4L2 memory-to-memory device.
-    #[serde(rename = "v4l2-m2m")]
-    V4l2M2m,
-    /// libjpeg-turbo.
-    Software,
-}
-
-/// `log.level`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogLevel {
-    /// Only what needs a person.
-    Error,
-    /// Also what mends itself.
-    Warn,
-    /// Also changes of state.
-    Info,
-    /// Also each viewer.
-    Debug,
-}
-
-impl From<LogLevel> for log::LevelFilter {
-    fn from(level: LogLevel) -> Self {
-        match level {
-            LogLevel::Error => Self::Error,
-            LogLevel::Warn => Self::Warn,
-            LogLevel::Info => Self::Info,
-            LogLevel::Debug => Self::Debug,
-        }
-    }
-}
-
-/// One scripted fault. Frames are counted from 1 over the life of the program, not of the camera.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Fault {
-    /// The first `times` attempts to open fail.
-    OpenFails {
-        /// How many.
-        times: u32,
-    },
-    /// Every attempt to open takes so long.
-    OpenTakes {
-        /// How long.
-        #[serde(rename = "for")]
-        lasting: Interval<0, 3_600_000>,
-    },
-    /// The camera cannot be opened with all of these.
-    Refuses {
-        /// Picture size.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        resolution: Option<Resolution>,
-        /// Frames per second.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        frame_rate: Option<FrameRate>,
-    },
-    /// From frame `at` no frame comes for `for`; calls return.
-    Stall {
-        /// Frame number.
-        at: u64,
-        /// How long.
-        #[serde(rename = "for")]
-        lasting: Interval<0, 3_600_000>,
-    },
-    /// At frame `at` the camera is unplugged; it can be opened again after `for`.
-    Disappear {
-        /// Frame number.
-        at: u64,
-        /// How long.
-        #[serde(rename = "for")]
-        lasting: Interval<0, 3_600_000>,
-    },
-    /// Frame `at` is cut in half.
-    Truncate {
-        /// Frame number.
-        at: u64,
-    },
-    /// From frame `at` pictures have another size (test-pattern only).
-    Size {
-        /// Frame number.
-        at: u64,
-        /// The new size.
-        to: Resolution,
-    },
-    /// At frame `at` the call to the camera does not return for `for`.
-    Hang {
-        /// Frame number.
-        at: u64,
-        /// How long.
-        #[serde(rename = "for")]
-        lasting: Interval<0, 3_600_000>,
-    },
-}
-
-impl<const MIN: u64, const MAX: u64> From<Interval<MIN, MAX>> for Duration {
-    fn from(interval: Interval<MIN, MAX>) -> Self {
-        interval.get()
     }
 }
 

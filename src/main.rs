@@ -34,6 +34,10 @@ fn main() -> ExitCode {
             println!("{}", args::version());
             return ExitCode::SUCCESS;
         }
+        Action::Schema => {
+            println!("{:#}", config::schema());
+            return ExitCode::SUCCESS;
+        }
         Action::ListCameras => return list_cameras(),
         Action::WriteSystemFiles(folder) => return write_system_files(&folder, &arguments.sources),
         Action::Run | Action::CheckConfig | Action::PrintConfig => {}

@@ -48,7 +48,7 @@ impl Requests {
             return;
         }
         let Some(wanted) = mailbox.merged(settings) else { return };
-        if !wanted.only_quality_differs(settings) && !self.pace.is_due(now) {
+        if wanted.needs_reopening(settings) && !self.pace.is_due(now) {
             return;
         }
         // Some may have gone meanwhile: what was taken counts.
@@ -57,7 +57,7 @@ impl Requests {
             return;
         }
         let trial = Trial::new(settings.clone(), asked);
-        if !trial.settings().only_quality_differs(settings) {
+        if trial.settings().needs_reopening(settings) {
             self.pace.interrupt(now);
         }
         self.trial = Some(trial);
@@ -102,7 +102,7 @@ impl Requests {
     ) -> bool {
         while let Some(trial) = self.trial.take() {
             let settings = trial.settings().clone();
-            if !settings.only_quality_differs(wanted.settings()) {
+            if settings.needs_reopening(wanted.settings()) {
                 self.trial = Some(trial);
                 return true;
             }

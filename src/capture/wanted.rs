@@ -16,9 +16,8 @@ const SLOW_PERIOD: Duration = Duration::from_secs(2);
 /// See the module's text.
 #[derive(Debug)]
 pub struct Wanted {
-    camera: config::Camera,
-    encoder: config::Encoder,
-    overlay: config::Overlay,
+    /// Only what cameras and pictures need of it; the rest is as by default.
+    config: Config,
     settings: Settings,
     /// Controls set while the program runs.
     controls: Map<String, Json>,
@@ -29,10 +28,9 @@ pub struct Wanted {
 impl Wanted {
     /// What the configuration says.
     pub fn new(config: &Config) -> Self {
+        let Config { camera, encoder, overlay, .. } = config.clone();
         Self {
-            camera: config.camera.clone(),
-            encoder: config.encoder.clone(),
-            overlay: config.overlay.clone(),
+            config: Config { camera, encoder, overlay, ..Config::default() },
             settings: Settings::of(config),
             controls: Map::new(),
             size_limit: None,
@@ -41,17 +39,17 @@ impl Wanted {
 
     /// `camera`, with the settings in force.
     pub fn camera(&self) -> &config::Camera {
-        &self.camera
+        &self.config.camera
     }
 
     /// `encoder`, with the settings in force.
     pub fn encoder(&self) -> &config::Encoder {
-        &self.encoder
+        &self.config.encoder
     }
 
     /// `overlay`.
     pub fn overlay(&self) -> &config::Overlay {
-        &self.overlay
+        &self.config.overlay
     }
 
     /// The settings in force.
@@ -61,13 +59,10 @@ impl Wanted {
 
     /// Puts other settings in force. A limit that was found for the old ones is one no longer.
     pub fn put_in_force(&mut self, settings: Settings) {
-        if !settings.only_quality_differs(&self.settings) {
+        if settings.needs_reopening(&self.settings) {
             self.size_limit = None;
         }
-        self.camera.resolution = settings.resolution;
-        self.camera.frame_rate = settings.frame_rate;
-        self.camera.orientation = settings.orientation;
-        self.encoder.quality = settings.quality;
+        settings.put_into(&mut self.config);
         self.settings = settings;
     }
 
@@ -92,7 +87,7 @@ impl Wanted {
 
     /// The controls to begin with: those of the configuration, and over them those set since.
     pub fn controls(&self) -> Map<String, Json> {
-        let mut wanted = self.camera.controls.0.clone();
+        let mut wanted = self.config.camera.controls.0.clone();
         control::replace(&mut wanted, self.controls.clone());
         wanted
     }
@@ -110,7 +105,7 @@ impl Wanted {
     /// What was set since, as it was before: null is the camera's default.
     pub fn controls_at_start(&self) -> Map<String, Json> {
         let configured = |name: &str| {
-            let mut configured = self.camera.controls.0.iter();
+            let mut configured = self.config.camera.controls.0.iter();
             configured
                 .find(|(other, _)| control::is_same_name(other, name))
                 .map_or(Json::Null, |(_, value)| value.clone())
@@ -121,7 +116,7 @@ impl Wanted {
     /// True where frames of a camera with this period are encoded whether somebody watches or not. Encoding so few costs
     /// nothing, and waiting for one is long.
     pub fn encodes_always(&self, period: Duration) -> bool {
-        match self.camera.idle {
+        match self.config.camera.idle {
             config::Idle::Run => true,
             config::Idle::SkipEncode => period >= SLOW_PERIOD,
             config::Idle::Stop => false,
@@ -131,8 +126,8 @@ impl Wanted {
     /// How long frames are wanted after the last viewer has left. Programs give up before a slow camera's first picture and
     /// ask again some seconds later: a camera that stopped meanwhile would never show them one.
     pub fn linger(&self, period: Duration) -> Duration {
-        let idle_after = self.camera.idle_after.get();
-        let is_slow = period >= SLOW_PERIOD && self.camera.idle == config::Idle::Stop;
+        let idle_after = self.config.camera.idle_after.get();
+        let is_slow = period >= SLOW_PERIOD && self.config.camera.idle == config::Idle::Stop;
         if is_slow { idle_after.max(2 * period) } else { idle_after }
     }
 }
@@ -147,7 +142,7 @@ mod tests {
     }
 
     fn change(json: &Json) -> Change {
-        Change::from_json(json.as_object().unwrap().clone()).unwrap()
+        Change::from_json(json.as_object().unwrap()).unwrap()
     }
 
     #[test]
@@ -191,7 +186,7 @@ mod tests {
         let (slow, fast) = (Duration::from_secs(10), Duration::from_millis(33));
         assert!(wanted.encodes_always(slow) && !wanted.encodes_always(fast));
         assert_eq!(wanted.linger(slow), wanted.linger(fast));
-        wanted.camera.idle = config::Idle::Stop;
+        wanted.config.camera.idle = config::Idle::Stop;
         assert!(!wanted.encodes_always(slow));
         assert_eq!(wanted.linger(slow), Duration::from_secs(20));
     }

@@ -5,14 +5,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
+use super::node::{Kind, Node};
 use super::outline::Outline;
-use super::problem::{Problem, shortened, unknown_key};
-use super::{
-    CameraLayer, Config, EncoderLayer, HttpLayer, LogLayer, OverlayLayer, Rule, Section, SystemLayer, SystemWifiLayer,
-    mistakes,
-};
+use super::problem::{Problem, shortened};
+use super::{Config, ConfigLayer, Layered, Rule, Section, Wifi, WifiLayer, mistakes, table};
 
 /// Where the system's own configuration lies.
 pub const SYSTEM_FILE: &str = "/etc/pinhole/pinhole.yaml";
@@ -339,85 +336,67 @@ fn top_level_sections(bytes: &[u8]) -> Vec<(usize, &[u8])> {
     sections
 }
 
-/// The sections, in the order of the file.
-const SECTIONS: [&str; 6] = ["camera", "encoder", "overlay", "http", "log", "system"];
-
 /// Parses `text` as one layer and lays each section that is right over `config`. What is wrong comes back, and the
 /// rest of the configuration stays as it was there. Given `before`, only what differs from that is laid over.
 fn apply(config: &mut Config, text: &str, before: Option<&Config>) -> Vec<Problem> {
-    let outline = match Outline::of(text) {
+    let mut outline = match Outline::of(text) {
         Ok(outline) => outline,
         Err(fault) => return vec![mistakes::explained(text, fault)],
     };
-    if outline.is_no_mapping {
-        #[derive(Default, Deserialize)]
-        struct Sections {}
-        // A list or a sentence where sections should be: nothing below could be told apart.
-        let problem = parse::<Sections>(text).err();
-        return problem.into_iter().map(|problem| mistakes::refined(text, problem)).collect();
-    }
-    let mut problems = Vec::new();
-    if let Some((entry, first)) = outline.section_twice() {
-        let name = if SECTIONS.contains(&&*entry.path) { &*entry.path } else { "a key" };
+    if let Some((again, first)) = outline.section_twice() {
+        let is_known = table().iter().any(|entry| entry.key == again.path);
+        let name = if is_known { &*again.path } else { "a key" };
         let reason = format!("{name} is there twice, first on line {}: keep one of them", first.at.0);
-        return vec![Problem::new(Some(entry.at), reason)];
+        return vec![Problem::new(Some(again.at), reason)];
     }
-    let unknown = outline.sections().filter(|entry| !SECTIONS.contains(&&*entry.path)).take(SECTIONS_MAX);
-    problems.extend(unknown.map(|entry| Problem::new(Some(entry.at), unknown_key("", &entry.path, &SECTIONS))));
+    let (at, sections) = match outline.root.take() {
+        Some(Node { at, kind: Kind::Map(sections) }) => (at, sections),
+        // A list or a sentence where sections should be: nothing below could be told apart.
+        Some(root) => {
+            let wrong = Option::<ConfigLayer>::deserialize(&root).err();
+            return wrong.into_iter().map(|wrong| mistakes::refined(text, wrong.into())).collect();
+        }
+        None => return Vec::new(),
+    };
+    // Keys that are none come first: they may be why something else is wrong.
+    let (mut unknown, mut wrong): (Vec<Problem>, Vec<Problem>) = Default::default();
+    for section in sections {
+        // Each by itself, with its name, so that errors have it.
+        match ConfigLayer::deserialize(&Node { at, kind: Kind::Map(vec![section]) }) {
+            Ok(layer) => lay(config, layer, before),
+            Err(error) if !error.is_unknown_section() => wrong.push(mistakes::refined(text, error.into())),
+            Err(error) if unknown.len() < SECTIONS_MAX => unknown.push(error.into()),
+            Err(_) => {}
+        }
+    }
+    unknown.append(&mut wrong);
+    unknown.extend(mistakes::notes(text, &outline));
+    unknown
+}
 
-    /// One section read by itself, the others passed over, so that its errors keep their place in the file.
-    macro_rules! sections {
-        ($($section:ident: $layer:ty;)*) => {$(if outline.has(stringify!($section)) {
-            #[derive(Default, Deserialize)]
-            #[serde(default)]
-            struct Only {
-                $section: Option<$layer>,
-            }
-            match parse::<Only>(text) {
-                Ok(Only { $section: Some(layer) }) => match before {
-                    Some(before) => layer.changes(&before.$section).apply(&mut config.$section),
-                    None => layer.apply(&mut config.$section),
-                },
-                Ok(Only { $section: None }) => {}
-                Err(problem) => problems.push(mistakes::refined(text, problem)),
-            }
-        })*};
+/// Lays a layer over `to`; given `before`, only what differs from that.
+fn lay<T: Layered>(to: &mut T, layer: T::Layer, before: Option<&T>) {
+    let layer = match before {
+        Some(before) => T::changes(layer, before),
+        None => Some(layer),
+    };
+    if let Some(layer) = layer {
+        to.lay(layer);
     }
-    sections! {
-        camera: CameraLayer;
-        encoder: EncoderLayer;
-        overlay: OverlayLayer;
-        http: HttpLayer;
-        log: LogLayer;
-        system: SystemLayer;
-    }
-    problems.extend(mistakes::notes(text, &outline));
-    problems
 }
 
 /// As [`apply`], but a `system.wifi` that is right applies also where something else below `system` is wrong: for many
 /// an appliance it is the only way to the page that says what.
 fn apply_sections(config: &mut Config, text: &str, before: Option<&Config>) -> Vec<Problem> {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Only {
-        system: Option<SystemWifiLayer>,
-    }
     let problems = apply(config, text, before);
     if problems.iter().any(|problem| !problem.is_note)
-        && Outline::of(text).is_ok()
-        && let Ok(Only { system: Some(SystemWifiLayer { wifi: Some(layer) }) }) = parse::<Only>(text)
+        && let Ok(Outline { root: Some(root), .. }) = Outline::of(text)
+        && let Some(wifi) = root.get("system").and_then(|system| system.get("wifi"))
+        && let Ok(Some(layer)) = Option::<WifiLayer>::deserialize(wifi)
     {
-        match before {
-            Some(before) => layer.changes(&before.system.wifi).apply(&mut config.system.wifi),
-            None => layer.apply(&mut config.system.wifi),
-        }
+        lay::<Wifi>(&mut config.system.wifi, layer, before.map(|before| &before.system.wifi));
     }
     problems
-}
-
-fn parse<T: DeserializeOwned + Default>(text: &str) -> Result<T, Problem> {
-    Ok(serde_yaml::from_str::<Option<T>>(text)?.unwrap_or_default())
 }
 
 /// Lays one `key=value` over `config`; gives the argument, as it may be shown, and what is wrong with it.
@@ -432,33 +411,38 @@ fn set(config: &mut Config, argument: &str) -> Result<(), (String, String)> {
     if !is_key {
         return Err(failed(format!("{key:?} is not a key; keys look like camera.frame_rate")));
     }
-    let error = |problems: Vec<Problem>| problems.into_iter().rfind(|problem| !problem.is_note);
     // As text first, so that no character of a value has a meaning in YAML ("[::]:80", "a #b"); what is not text
-    // (numbers, lists) is then read as YAML. A JSON string is a YAML double-quoted scalar.
-    let quoted = serde_json::Value::from(value).to_string();
-    let mut attempt = config.clone();
-    let Some(as_text) = error(apply(&mut attempt, &nested(key, &quoted), None)) else {
-        *config = attempt;
-        return Ok(());
+    // (numbers, lists) is then read as YAML.
+    let as_text = match ConfigLayer::deserialize(&Node::at_key(key, value)) {
+        Ok(layer) => {
+            config.lay(layer);
+            return Ok(());
+        }
+        Err(wrong) => wrong,
     };
     if value.trim().is_empty() {
         return Err(failed(format!("{key} needs a value")));
     }
     let in_yaml = nested(key, value);
-    let Some(as_yaml) = error(apply(config, &in_yaml, None)) else { return Ok(()) };
+    let problems = apply(config, &in_yaml, None);
+    let Some(as_yaml) = problems.into_iter().rfind(|problem| !problem.is_note) else { return Ok(()) };
     // A key that takes no text complains of the type; what the value itself has wrong is then in the other message. Nor is a
     // list meant as text.
     let is_list = value.trim_start().starts_with(['[', '{']) && Outline::of(&in_yaml).is_ok();
-    let problem = if is_list || as_text.reason.contains("invalid type") { as_yaml } else { as_text };
-    Err(failed(problem.reason))
+    Err(failed(if is_list || as_text.is_type() { as_yaml.reason } else { as_text.to_string() }))
 }
 
 /// A `--set` argument fit to be shown: without its value below `system`, where passphrases are, and where nobody can say.
 fn without_secret(argument: &str) -> String {
     match argument.split_once('=') {
-        Some((key, _)) if !SECTIONS[..5].contains(&key.split('.').next().unwrap_or_default()) => format!("{key}=…"),
+        Some((key, _)) if !is_public(key.split('.').next().unwrap_or_default()) => format!("{key}=…"),
         _ => argument.to_owned(),
     }
+}
+
+/// True for a section whose values may be shown.
+fn is_public(section: &str) -> bool {
+    section != "system" && table().iter().any(|entry| entry.key == section)
 }
 
 /// `a.b.c` and a value as nested flow-free YAML.

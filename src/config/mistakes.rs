@@ -5,12 +5,10 @@
 
 use std::net::Ipv6Addr;
 
-use super::outline::{Entry, Fault, Outline, Place};
+use super::entry::Shape;
+use super::outline::{Fault, Key, Outline, Place};
 use super::problem::{Problem, is_key};
-
-/// Keys whose values are anything a person likes.
-const TEXTS: [&str; 6] =
-    ["camera.id", "camera.replay.path", "encoder.device", "overlay.text", "system.wifi.ssid", "system.wifi.passphrase"];
+use super::table;
 
 /// What is wrong with a text that is not read.
 pub(super) fn explained(text: &str, fault: Fault) -> Problem {
@@ -51,15 +49,18 @@ pub(super) fn refined(text: &str, problem: Problem) -> Problem {
 
 /// What was read otherwise than it was meant, very likely: a text that a number sign cut, or quotes that are none.
 pub(super) fn notes(text: &str, outline: &Outline) -> Vec<Problem> {
-    let texts = outline.entries.iter().filter(|entry| TEXTS.contains(&&*entry.path));
-    texts.filter_map(|entry| note(text, entry)).collect()
+    let is_text = |key: &&Key| {
+        let entry = table().iter().find(|entry| entry.key == key.path);
+        entry.is_some_and(|entry| entry.is_secret || matches!(entry.shape, Shape::Text { .. }))
+    };
+    outline.keys.iter().filter(is_text).filter_map(|key| note(text, key)).collect()
 }
 
-fn note(text: &str, entry: &Entry) -> Option<Problem> {
-    let value = entry.value.as_ref().filter(|value| value.is_plain)?;
+fn note(text: &str, key: &Key) -> Option<Problem> {
+    let value = key.value.as_ref().filter(|value| value.is_plain)?;
     let written = text.get(value.span.clone())?;
     let behind = text.get(value.span.end..)?.lines().next().unwrap_or_default();
-    let path = &entry.path;
+    let path = &key.path;
     let name = path.rsplit('.').next().unwrap_or_default();
     let comment = behind.trim_start().strip_prefix('#');
     // "text #1", but not "text # a comment", unless that has the time in it.
@@ -83,7 +84,7 @@ fn note(text: &str, entry: &Entry) -> Option<Problem> {
     } else {
         return None;
     };
-    Some(Problem { at: Some(entry.at), reason, is_note: true })
+    Some(Problem { at: Some(key.at), reason, is_note: true })
 }
 
 /// A mistake and where it is.

@@ -1,15 +1,18 @@
-//! What a YAML text holds, learnt before it is read: libyaml's events one by one, with bounds.
+//! What a YAML text holds: libyaml's events one by one, with bounds.
 //!
-//! The reader behind serde keeps all events of a text before it looks at any, takes time with the square of the nesting,
-//! and writes out what aliases stand for. Here the text is gone through once and refused where it is too much; what is
-//! left are the keys with their places.
+//! serde's readers keep all events of a text before they look at any, take time with the square of the nesting, and write out
+//! what aliases stand for. Here the text is gone through once and refused where it is too much; what is left are its values
+//! with their places.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::ops::Range;
+use std::rc::Rc;
 
 use unsafe_libyaml_norway as unsafe_libyaml;
+
+use super::node::{Kind, Node};
 
 /// The deepest nesting taken; of the settings none needs more than five.
 const DEPTH_MAX: usize = 16;
@@ -26,11 +29,13 @@ const NAME_MAX: usize = 64;
 /// Line and column, from 1.
 pub(super) type Place = (usize, usize);
 
-/// The keys of a text, down to the third level.
+/// The values of a text, and its keys down to the third level.
 #[derive(Debug, Default)]
 pub(super) struct Outline {
+    /// All there is; `None` without any.
+    pub root: Option<Node>,
     /// In the text's order.
-    pub entries: Vec<Entry>,
+    pub keys: Vec<Key>,
     /// True for a list or a sentence where keys should be.
     pub is_no_mapping: bool,
     /// Where the first anchor (`&name`) is.
@@ -39,7 +44,7 @@ pub(super) struct Outline {
 
 /// One key.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct Key {
     /// Such as `camera.frame_rate`.
     pub path: String,
     /// True at the top level.
@@ -85,9 +90,9 @@ impl Outline {
         let mut walk = Walk::default();
         let mut documents = 0;
         loop {
-            let (event, node) = parser.next()?;
-            if node.anchor.is_some() {
-                walk.outline.anchor.get_or_insert(node.at);
+            let (event, mark) = parser.next()?;
+            if mark.anchor.is_some() {
+                walk.outline.anchor.get_or_insert(mark.at);
             }
             match event {
                 Event::StreamEnd => return Ok(walk.outline),
@@ -95,31 +100,22 @@ impl Outline {
                     documents += 1;
                     if documents > 1 {
                         let reason = "a second document begins here, after the line \"---\": a configuration is one";
-                        return Err(refused(node.at, reason.to_owned()));
+                        return Err(refused(mark.at, reason.to_owned()));
                     }
                 }
-                Event::Scalar(text, is_plain) => walk.scalar(text, is_plain, node)?,
-                Event::Alias(name) => walk.alias(&name, node.at)?,
-                Event::Start { is_mapping } => walk.start(is_mapping, node)?,
+                Event::Scalar(text, is_plain) => walk.scalar(&text, is_plain, mark)?,
+                Event::Alias(name) => walk.alias(&name, mark.at)?,
+                Event::Start { is_mapping } => walk.start(is_mapping, mark)?,
                 Event::End => walk.end(),
             }
         }
     }
 
-    /// True where the text has this section.
-    pub fn has(&self, section: &str) -> bool {
-        self.sections().any(|entry| entry.path == section)
-    }
-
     /// The first key of the top level that was there before, and where.
-    pub fn section_twice(&self) -> Option<(&Entry, &Entry)> {
+    pub fn section_twice(&self) -> Option<(&Key, &Key)> {
         let mut seen = BTreeMap::new();
-        self.sections().find_map(|entry| seen.insert(&*entry.path, entry).map(|first| (entry, first)))
-    }
-
-    /// The keys of the top level.
-    pub fn sections(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(|entry| entry.is_section)
+        let mut sections = self.keys.iter().filter(|key| key.is_section);
+        sections.find_map(|key| seen.insert(&*key.path, key).map(|first| (key, first)))
     }
 }
 
@@ -128,8 +124,8 @@ fn refused(at: Place, reason: String) -> Fault {
 }
 
 /// What an anchor stands for.
-#[derive(Clone, Copy)]
 struct Anchored {
+    node: Node,
     size: usize,
     height: usize,
     is_private: bool,
@@ -137,6 +133,10 @@ struct Anchored {
 
 /// A list or mapping that is not at its end.
 struct Open {
+    at: Place,
+    is_mapping: bool,
+    /// Its items, of a mapping keys and values in turn.
+    nodes: Vec<Node>,
     /// Of a mapping whose keys are noted.
     path: Option<String>,
     /// Of a mapping: what is next.
@@ -161,26 +161,34 @@ struct Walk {
     outline: Outline,
     open: Vec<Open>,
     /// `None` while what it stands for is not at its end.
-    anchors: BTreeMap<Vec<u8>, Option<Anchored>>,
+    anchors: BTreeMap<Vec<u8>, Option<Rc<Anchored>>>,
     size: usize,
 }
 
 impl Walk {
-    fn scalar(&mut self, text: Vec<u8>, is_plain: bool, node: Node) -> Result<(), Fault> {
+    fn scalar(&mut self, text: &[u8], is_plain: bool, mark: Mark) -> Result<(), Fault> {
         let size = 1 + text.len();
-        self.grow(size, node.at)?;
-        let has_prefix = node.anchor.is_some() || node.has_tag;
-        let value = Scalar { span: node.span, is_plain, has_prefix };
-        let (_, is_private) = self.place(Some(text), node.at, Some(value));
-        if let Some(anchor) = node.anchor {
-            self.anchors.insert(anchor, Some(Anchored { size, height: 0, is_private }));
+        self.grow(size, mark.at)?;
+        // Escapes are written out as UTF-8, too.
+        let text = String::from_utf8_lossy(text).into_owned();
+        let has_prefix = mark.anchor.is_some() || mark.tag == Tag::Own;
+        let value = Scalar { span: mark.span, is_plain, has_prefix };
+        let (_, is_private) = self.place(Some(&text), mark.at, Some(value));
+        let kind = match mark.tag {
+            Tag::None if is_plain => Kind::Plain(text),
+            Tag::Yaml => Kind::Plain(text),
+            Tag::None | Tag::Text | Tag::Own => Kind::Text(text),
+        };
+        let node = Node { at: Some(mark.at), kind };
+        if let Some(anchor) = mark.anchor {
+            self.anchors.insert(anchor, Some(Rc::new(Anchored { node: node.clone(), size, height: 0, is_private })));
         }
-        self.add(size, 0);
+        self.add(node, size, 0);
         Ok(())
     }
 
     fn alias(&mut self, name: &[u8], at: Place) -> Result<(), Fault> {
-        let Some(Some(anchored)) = self.anchors.get(name).copied() else {
+        let Some(Some(anchored)) = self.anchors.get(name).cloned() else {
             return Err(refused(at, "a text that begins with * needs quotes, as in \"*…\"".to_owned()));
         };
         if self.open.len() + anchored.height > DEPTH_MAX {
@@ -192,27 +200,30 @@ impl Walk {
             // Else a message about the one place would repeat a value of the other.
             return Err(refused(at, "this alias leads into system or out of it: write out what is meant".to_owned()));
         }
-        self.add(anchored.size, anchored.height);
+        self.add(Node { at: Some(at), kind: anchored.node.kind.clone() }, anchored.size, anchored.height);
         Ok(())
     }
 
-    fn start(&mut self, is_mapping: bool, node: Node) -> Result<(), Fault> {
+    fn start(&mut self, is_mapping: bool, mark: Mark) -> Result<(), Fault> {
         if self.open.len() == DEPTH_MAX {
-            return Err(too_deep(node.at));
+            return Err(too_deep(mark.at));
         }
-        self.grow(1, node.at)?;
+        self.grow(1, mark.at)?;
         let is_root = self.open.is_empty();
         self.outline.is_no_mapping |= is_root && !is_mapping;
-        let (path, is_private) = self.place(None, node.at, None);
-        if let Some(anchor) = &node.anchor {
+        let (path, is_private) = self.place(None, mark.at, None);
+        if let Some(anchor) = &mark.anchor {
             self.anchors.insert(anchor.clone(), None);
         }
         let path = if is_root { Some(String::new()) } else { path };
         let next = if is_mapping { Next::Key } else { Next::Item };
         self.open.push(Open {
+            at: mark.at,
+            is_mapping,
+            nodes: Vec::new(),
             path: path.filter(|_| is_mapping),
             next,
-            anchor: node.anchor,
+            anchor: mark.anchor,
             size: 1,
             height: 1,
             is_private,
@@ -222,11 +233,15 @@ impl Walk {
 
     fn end(&mut self) {
         // libyaml's events are in pairs.
-        let Some(Open { anchor, size, height, is_private, .. }) = self.open.pop() else { return };
+        let Some(Open { at, is_mapping, nodes, anchor, size, height, is_private, .. }) = self.open.pop() else {
+            return;
+        };
+        let kind = if is_mapping { Kind::Map(pairs(nodes)) } else { Kind::List(nodes) };
+        let node = Node { at: Some(at), kind };
         if let Some(anchor) = anchor {
-            self.anchors.insert(anchor, Some(Anchored { size, height, is_private }));
+            self.anchors.insert(anchor, Some(Rc::new(Anchored { node: node.clone(), size, height, is_private })));
         }
-        self.add(size, height);
+        self.add(node, size, height);
     }
 
     /// Counts towards all there is.
@@ -241,16 +256,20 @@ impl Walk {
         ))
     }
 
-    /// Counts towards the list or mapping that is open.
-    fn add(&mut self, size: usize, height: usize) {
-        if let Some(open) = self.open.last_mut() {
-            open.size += size;
-            open.height = open.height.max(height + 1);
+    /// Puts a node into the list or mapping that is open, and counts it there.
+    fn add(&mut self, node: Node, size: usize, height: usize) {
+        match self.open.last_mut() {
+            Some(open) => {
+                open.size += size;
+                open.height = open.height.max(height + 1);
+                open.nodes.push(node);
+            }
+            None => self.outline.root = Some(node),
         }
     }
 
     /// Puts a node where it belongs, as a key or a value; gives the path of a value, and whether it is below `system`.
-    fn place(&mut self, text: Option<Vec<u8>>, at: Place, value: Option<Scalar>) -> (Option<String>, bool) {
+    fn place(&mut self, text: Option<&str>, at: Place, value: Option<Scalar>) -> (Option<String>, bool) {
         let depth = self.open.len();
         let Some(open) = self.open.last_mut() else {
             self.outline.is_no_mapping |= value.is_some();
@@ -263,7 +282,7 @@ impl Walk {
             }
             Next::Key => {
                 let name = match text {
-                    Some(text) => String::from_utf8(text).ok(),
+                    Some(text) => Some(text.to_owned()),
                     // A list or mapping as a key is none of ours.
                     None => (depth == 1).then(String::new),
                 };
@@ -276,11 +295,21 @@ impl Walk {
                 // A key of the top level that is an alias may stand for that name.
                 let is_private = open.is_private || path == "system" || path.is_empty();
                 let below = (depth < NOTED_DEPTH && path.len() <= NAME_MAX).then(|| path.clone());
-                self.outline.entries.push(Entry { path, is_section: depth == 1, at, value });
+                self.outline.keys.push(Key { path, is_section: depth == 1, at, value });
                 (below, is_private)
             }
         }
     }
+}
+
+/// Keys with their values.
+fn pairs(nodes: Vec<Node>) -> Vec<(Node, Node)> {
+    let mut pairs = Vec::with_capacity(nodes.len() / 2);
+    let mut nodes = nodes.into_iter();
+    while let (Some(key), Some(value)) = (nodes.next(), nodes.next()) {
+        pairs.push((key, value));
+    }
+    pairs
 }
 
 fn too_deep(at: Place) -> Fault {
@@ -297,12 +326,35 @@ enum Event {
     End,
 }
 
-/// What nodes have in common.
-struct Node {
+/// What all events have in common.
+struct Mark {
     at: Place,
     span: Range<usize>,
     anchor: Option<Vec<u8>>,
-    has_tag: bool,
+    tag: Tag,
+}
+
+/// What a value is said to be.
+#[derive(Clone, Copy, PartialEq)]
+enum Tag {
+    None,
+    /// `!!str`.
+    Text,
+    /// Another of YAML's own, such as `!!int`.
+    Yaml,
+    /// One of nobody's, such as `!name`.
+    Own,
+}
+
+impl Tag {
+    fn of(tag: Option<&[u8]>) -> Self {
+        match tag {
+            None => Self::None,
+            Some(b"tag:yaml.org,2002:str") => Self::Text,
+            Some(tag) if tag.starts_with(b"tag:yaml.org,") => Self::Yaml,
+            Some(_) => Self::Own,
+        }
+    }
 }
 
 /// libyaml's parser at work on a text.
@@ -326,7 +378,7 @@ impl<'a> Parser<'a> {
     }
 
     /// The next event; stream starts and document ends, which say nothing, are passed over.
-    fn next(&mut self) -> Result<(Event, Node), Fault> {
+    fn next(&mut self) -> Result<(Event, Mark), Fault> {
         loop {
             let mut event = MaybeUninit::<unsafe_libyaml::yaml_event_t>::uninit();
             // SAFETY: the parser is initialised, and has not failed: nobody asks again after a fault. On success it has
@@ -381,7 +433,7 @@ impl Drop for Parser<'_> {
 ///
 /// # Safety
 /// The event must be as libyaml filled it, not deleted yet.
-unsafe fn copied(event: &unsafe_libyaml::yaml_event_t) -> Option<(Event, Node)> {
+unsafe fn copied(event: &unsafe_libyaml::yaml_event_t) -> Option<(Event, Mark)> {
     // SAFETY: the type says which member of the data is there; names in it end with a zero or are null.
     unsafe {
         let data = &event.data;
@@ -408,8 +460,7 @@ unsafe fn copied(event: &unsafe_libyaml::yaml_event_t) -> Option<(Event, Node)> 
             _ => (Event::StreamEnd, None, None),
         };
         let span = event.start_mark.index as usize..event.end_mark.index as usize;
-        let has_tag = tag.is_some_and(|tag| !tag.starts_with(b"tag:yaml.org,"));
-        Some((kind, Node { at: place(event.start_mark), span, anchor, has_tag }))
+        Some((kind, Mark { at: place(event.start_mark), span, anchor, tag: Tag::of(tag.as_deref()) }))
     }
 }
 

@@ -3,10 +3,10 @@
 //! No value below `system` is repeated, nor what stands where nothing is known: it may be a passphrase in the wrong line.
 
 use std::path::Path;
-use std::sync::LazyLock;
 
 use super::outline::Place;
-use super::{Config, ConfigError};
+use super::wrong::Wrong;
+use super::{ConfigError, table};
 
 /// Longer messages are cut in the middle: a value may have the length of the file.
 const REASON_MAX: usize = 800;
@@ -51,91 +51,14 @@ pub(super) fn shortened(mut reason: String) -> String {
     reason
 }
 
-impl From<serde_yaml::Error> for Problem {
-    fn from(error: serde_yaml::Error) -> Self {
-        let at = error.location().map(|location| (location.line(), location.column()));
-        let mut reason = error.to_string();
-        // The place is told apart from the text.
-        if let Some((line, column)) = at
-            && let Some(text) = reason.strip_suffix(&format!(" at line {line} column {column}"))
-        {
-            reason.truncate(text.len());
-        }
-        // "camera.quality: must be …" reads better without the colon.
-        if let Some((key, rest)) = reason.split_once(": ") {
-            if rest.starts_with("must ") {
-                reason = format!("{key} {rest}");
-            } else if let Some(unknown) = Unknown::of(rest) {
-                reason = unknown.describe(if key.contains(' ') { "" } else { key });
-            }
-        }
-        if let Some(unknown) = Unknown::of(&reason) {
-            reason = unknown.describe("");
-        }
-        let place = reason.split(": ").next().unwrap_or_default();
-        if place.starts_with("system") || place.starts_with("invalid ") {
-            reason = without_value(&reason);
-        }
-        // Names of our own types mean nothing to a reader.
-        if let Some(at) = reason.find("expected struct ") {
-            reason.replace_range(at.., "expected keys and values, as in \"camera:\" and below it \"  frame_rate: 15\"");
-        }
-        if let Some((_, key)) = reason.split_once("duplicate field `") {
-            reason = format!("{} is there twice: keep one of them", key.trim_end_matches('`'));
-        }
-        Self::new(at, reason)
-    }
-}
-
-/// serde's "invalid type: string \"…\", expected …" without what is quoted.
-fn without_value(reason: &str) -> String {
-    for kind in ["invalid type: ", "invalid value: "] {
-        if let (Some(start), Some(end)) = (reason.find(kind), reason.rfind(", expected "))
-            && let Some(what) = reason.get(start + kind.len()..end)
-        {
-            let what = what.split([' ', '`', '"']).next().unwrap_or_default();
-            return format!("{}{kind}{what}{}", &reason[..start], &reason[end..]);
-        }
-    }
-    reason.to_owned()
-}
-
-/// serde's complaint about a key (or a choice) it does not know, taken apart; there is no other way to learn the valid
-/// names.
-struct Unknown<'a> {
-    is_key: bool,
-    name: &'a str,
-    valid: Vec<&'a str>,
-}
-
-impl<'a> Unknown<'a> {
-    /// Of "unknown field `x`, expected one of `a`, `b`".
-    fn of(message: &'a str) -> Option<Self> {
-        let (is_key, rest) = match message.strip_prefix("unknown field `") {
-            Some(rest) => (true, rest),
-            None => (false, message.strip_prefix("unknown variant `")?),
-        };
-        // The name may hold anything, the valid ones nothing odd.
-        let (name, expected) = rest.rsplit_once("`, expected ")?;
-        Some(Self { is_key, name, valid: expected.split('`').skip(1).step_by(2).collect() })
-    }
-
-    fn describe(&self, key: &str) -> String {
-        if self.is_key {
-            return unknown_key(key, self.name, &self.valid);
-        }
-        let choices = format!("(choose one of: {})", self.valid.join(", "));
-        match nearest(self.name, self.valid.iter().copied()) {
-            Some((nearest, _)) => {
-                format!("unknown value {:?} for {key}: did you mean {nearest}? {choices}", self.name)
-            }
-            None => format!("unknown value {:?} for {key} {choices}", self.name),
-        }
+impl From<Wrong> for Problem {
+    fn from(wrong: Wrong) -> Self {
+        Self::new(wrong.at, wrong.to_string())
     }
 }
 
 /// The valid name most like one that is not, and how many letters they differ in.
-fn nearest<'a>(name: &str, valid: impl Iterator<Item = &'a str>) -> Option<(&'a str, usize)> {
+pub(super) fn nearest<'a>(name: &str, valid: impl Iterator<Item = &'a str>) -> Option<(&'a str, usize)> {
     // Comparing takes memory and time with the product of both lengths.
     if name.len() > 64 {
         return None;
@@ -151,7 +74,7 @@ fn nearest<'a>(name: &str, valid: impl Iterator<Item = &'a str>) -> Option<(&'a 
 pub(super) fn unknown_key(parent: &str, name: &str, valid: &[&str]) -> String {
     let full = if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") };
     let list = format!("(valid keys here: {})", valid.join(", "));
-    if let Some(home) = KNOWN.iter().find(|path| *path == name || path.rsplit('.').next() == Some(name)) {
+    if let Some(home) = table().iter().find(|entry| entry.key == name || entry.name() == name).map(|entry| entry.key) {
         return match home.rsplit_once('.') {
             Some((above, _)) => format!("unknown key {full}: it belongs below {above}, as in {} {list}", written(home)),
             None => {
@@ -182,24 +105,9 @@ fn written(path: &str) -> String {
     lines.collect::<Vec<_>>().join(" and below it ")
 }
 
-/// All keys there are, such as `camera`, `camera.replay` and `camera.replay.path`.
-static KNOWN: LazyLock<Vec<String>> = LazyLock::new(|| {
-    fn walk(above: &str, value: &serde_json::Value, out: &mut Vec<String>) {
-        for (name, value) in value.as_object().into_iter().flatten() {
-            let path = if above.is_empty() { name.clone() } else { format!("{above}.{name}") };
-            walk(&path, value, out);
-            out.push(path);
-        }
-    }
-    let mut out = Vec::new();
-    // Maps with plain keys and scalars: always representable.
-    walk("", &serde_json::to_value(Config::default()).unwrap_or_default(), &mut out);
-    out
-});
-
 /// True for the last part of a key there is, such as `path`.
 pub(super) fn is_key(name: &str) -> bool {
-    KNOWN.iter().any(|path| path.rsplit('.').next() == Some(name))
+    table().iter().any(|entry| entry.name() == name)
 }
 
 #[cfg(test)]

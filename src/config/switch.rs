@@ -5,6 +5,8 @@ use std::fmt;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::entry::{Shape, Value};
+
 /// True or false. What else is given for a private one, below `system`, is not repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Switch<const IS_PRIVATE: bool = false>(bool);
@@ -18,6 +20,10 @@ impl<const IS_PRIVATE: bool> Switch<IS_PRIVATE> {
     pub fn get(self) -> bool {
         self.0
     }
+}
+
+impl<const IS_PRIVATE: bool> Value for Switch<IS_PRIVATE> {
+    const SHAPE: Shape = Shape::Switch;
 }
 
 impl<'de, const IS_PRIVATE: bool> Deserialize<'de> for Switch<IS_PRIVATE> {

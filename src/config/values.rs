@@ -1,6 +1,6 @@
 //! Types of single values. Each checks itself while it is read, so that the YAML reader can say where it stands.
 //!
-//! Messages start with "must": [`super::layers`] puts the key in front.
+//! Messages start with "must": the key comes in front, see [`super::wrong`].
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::web::{AllowedHost, AllowedOrigin, Prefix};
+use super::entry::{Shape, Value};
 use crate::frame::Size;
 
 /// A whole number from `MIN` to `MAX`.
@@ -27,6 +27,10 @@ impl<const MIN: u32, const MAX: u32> Count<MIN, MAX> {
     pub fn get(self) -> u32 {
         self.0
     }
+}
+
+impl<const MIN: u32, const MAX: u32> Value for Count<MIN, MAX> {
+    const SHAPE: Shape = Shape::Whole { min: MIN, max: MAX };
 }
 
 impl<const MIN: u32, const MAX: u32> Serialize for Count<MIN, MAX> {
@@ -63,6 +67,10 @@ impl FrameRate {
     pub fn get(self) -> f64 {
         self.0
     }
+}
+
+impl Value for FrameRate {
+    const SHAPE: Shape = Shape::Number { min: Self::MIN, max: Self::MAX };
 }
 
 impl Serialize for FrameRate {
@@ -109,7 +117,7 @@ fn between(value: f64, min: f64, max: f64) -> Result<f64, String> {
 }
 
 /// Reads a string and checks it. A plain scalar comes as it is written: a passphrase of digits keeps its leading zeros.
-fn text<'de, D: Deserializer<'de>, T>(
+pub(super) fn text<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     check: impl Fn(String) -> Result<T, String>,
 ) -> Result<T, D::Error> {
@@ -155,7 +163,18 @@ impl<const MIN: u64, const MAX: u64> Interval<MIN, MAX> {
     }
 }
 
-struct Milliseconds(u64);
+impl<const MIN: u64, const MAX: u64> Value for Interval<MIN, MAX> {
+    const SHAPE: Shape = Shape::Time { min: MIN, max: MAX };
+}
+
+impl<const MIN: u64, const MAX: u64> From<Interval<MIN, MAX>> for Duration {
+    fn from(interval: Interval<MIN, MAX>) -> Self {
+        interval.get()
+    }
+}
+
+/// Milliseconds as a person writes them: `500ms`, `10s`.
+pub(super) struct Milliseconds(pub u64);
 
 impl fmt::Display for Milliseconds {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -236,36 +255,38 @@ impl std::str::FromStr for Resolution {
     }
 }
 
-/// Serialize and Deserialize through `Display` and `FromStr`-like checking of a string.
+/// Serialize and Deserialize through `Display` and `FromStr`-like checking of a string; and what that may be.
 macro_rules! text_value {
-    ($($type:ty, $check:expr, $show:expr;)*) => {$(
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    ($($type:ty, $check:expr, $show:expr, $shape:expr $(, is_secret = $is_secret:literal)?;)*) => {$(
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(&$show(self))
             }
         }
 
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                text(deserializer, $check)
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                $crate::config::values::text(deserializer, $check)
             }
+        }
+
+        impl Value for $type {
+            const SHAPE: Shape = $shape;
+            const IS_SECRET: bool = [$($is_secret,)? false][0];
         }
     )*};
 }
+pub(super) use text_value;
 
 text_value! {
-    Listen, Listen::check, |value: &Listen| value.0;
-    Resolution, |text: String| text.parse::<Resolution>(), |value: &Resolution| value.0;
-    Hostname, Hostname::check, |value: &Hostname| value.0.clone();
-    OverlayText, OverlayText::check, |value: &OverlayText| value.0.clone();
-    Timezone, Timezone::check, |value: &Timezone| value.0.clone();
-    SshKey, SshKey::check, |value: &SshKey| value.0.clone();
-    Ssid, Ssid::check, |value: &Ssid| value.0.clone();
-    Secret, Secret::check, |value: &Secret| if value.0.is_empty() { "" } else { Secret::HIDDEN };
-    WifiCountry, WifiCountry::check, |value: &WifiCountry| value.0.clone();
-    AllowedHost, AllowedHost::check, |value: &AllowedHost| value.to_string();
-    Prefix, Prefix::check, |value: &Prefix| value.to_string();
-    AllowedOrigin, AllowedOrigin::check, |value: &AllowedOrigin| value.to_string();
+    Listen, Listen::check, |value: &Listen| value.0, Shape::Word("an address and a port", r"^.+:[0-9]{1,5}$");
+    Resolution, |text: String| text.parse::<Resolution>(), |value: &Resolution| value.0,
+        Shape::Size { min: *Resolution::RANGE.start(), max: *Resolution::RANGE.end() };
+    OverlayText, OverlayText::check, |value: &OverlayText| value.0.clone(), Shape::Text { max: Some(OverlayText::MAX) };
+}
+
+impl Value for String {
+    const SHAPE: Shape = Shape::Text { max: None };
 }
 
 /// Where to listen: an IP address and a port.
@@ -290,65 +311,21 @@ impl Listen {
     }
 }
 
-/// How the picture is turned. The names of the variants are libcamera's, those in the file a person's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Orientation {
-    /// As the sensor sees it.
-    #[serde(rename = "normal")]
-    Rotate0,
-    /// Upside down.
-    #[serde(rename = "rotate-180")]
-    Rotate180,
-    /// Left and right exchanged.
-    #[serde(rename = "flip-horizontal")]
-    MirrorHorizontal,
-    /// Top and bottom exchanged.
-    #[serde(rename = "flip-vertical")]
-    MirrorVertical,
-    /// A quarter turn clockwise.
-    #[serde(rename = "rotate-90")]
-    Rotate90,
-    /// A quarter turn counter-clockwise.
-    #[serde(rename = "rotate-270")]
-    Rotate270,
-}
-
-impl Orientation {
-    /// True where width and height change places.
-    pub fn transposes(self) -> bool {
-        matches!(self, Self::Rotate90 | Self::Rotate270)
-    }
-}
-
-impl fmt::Display for Orientation {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Self::Rotate0 => "normal",
-            Self::Rotate180 => "rotate-180",
-            Self::MirrorHorizontal => "flip-horizontal",
-            Self::MirrorVertical => "flip-vertical",
-            Self::Rotate90 => "rotate-90",
-            Self::Rotate270 => "rotate-270",
-        })
-    }
-}
-
 /// Values of a camera's controls by name. What a value must be only the camera knows: they are checked when it is open.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Controls(pub serde_json::Map<String, serde_json::Value>);
 
-/// A layer's [`Controls`]: laid over the earlier ones name by name.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(crate) struct ControlsLayer(serde_json::Map<String, serde_json::Value>);
+impl Value for Controls {
+    const SHAPE: Shape = Shape::Controls;
 
-impl ControlsLayer {
-    pub(super) fn apply(self, to: &mut Controls) {
-        to.0.extend(self.0);
+    /// Name by name.
+    fn lay_over(self, earlier: &mut Self) {
+        earlier.0.extend(self.0);
     }
 
-    pub(super) fn changes(mut self, before: &Controls) -> Self {
+    fn changed_from(mut self, before: &Self) -> Option<Self> {
         self.0.retain(|name, value| before.0.get(name) != Some(value));
-        self
+        Some(self)
     }
 }
 
@@ -367,213 +344,17 @@ impl OverlayText {
         &self.0
     }
 
+    /// The most characters.
+    const MAX: usize = 200;
+
     fn check(text: String) -> Result<Self, String> {
-        const MAX: usize = 200;
         let length = text.chars().count();
-        if length > MAX {
-            return Err(format!("must be at most {MAX} characters, got {length}"));
+        if length > Self::MAX {
+            return Err(format!("must be at most {} characters, got {length}", Self::MAX));
         }
         if let Some(other) = text.chars().find(|c| c.is_control() && *c != '\n') {
             return Err(format!("must not contain the control character {other:?}"));
         }
         Ok(Self(text))
-    }
-}
-
-/// `overlay.position`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OverlayPosition {
-    /// Upper left corner.
-    TopLeft,
-    /// Upper edge.
-    Top,
-    /// Upper right corner.
-    TopRight,
-    /// Lower left corner.
-    BottomLeft,
-    /// Lower edge.
-    Bottom,
-    /// Lower right corner.
-    BottomRight,
-}
-
-/// `overlay.background`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OverlayBackground {
-    /// A black box.
-    Box,
-    /// The picture, darkened.
-    Shade,
-    /// The picture; the letters have a dark rim.
-    None,
-}
-
-/// A host name: one DNS label. Empty keeps the appliance's own.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hostname(String);
-
-impl Hostname {
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn check(text: String) -> Result<Self, String> {
-        let label = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        if text.eq_ignore_ascii_case("localhost") {
-            // Everywhere else it means the asking machine itself.
-            return Err("must be a name of the camera's own, which localhost is not".to_owned());
-        }
-        if text.len() <= 63 && text.chars().all(label) && !text.starts_with('-') && !text.ends_with('-') {
-            Ok(Self(text))
-        } else {
-            // Here and below the value stays out of the message: a passphrase in the wrong line must not be shown.
-            Err("must be up to 63 letters (a to z), digits and inner hyphens, such as garden-cam".to_owned())
-        }
-    }
-}
-
-/// A time zone name. Empty means UTC.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Timezone(String);
-
-impl Timezone {
-    /// The longest name taken; the longest there is has half of that.
-    const MAX: usize = 64;
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn check(text: String) -> Result<Self, String> {
-        // It becomes the end of a path: no empty parts, no dots, and nothing a command could take for an option.
-        let part = |part: &str| {
-            part.starts_with(|c: char| c.is_ascii_alphabetic())
-                && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+'))
-        };
-        if text.is_empty() || (text.len() <= Self::MAX && text.split('/').all(part)) {
-            Ok(Self(text))
-        } else {
-            Err("must be a time zone name such as Europe/Berlin".to_owned())
-        }
-    }
-}
-
-/// An SSH public key, one line as in `authorized_keys`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SshKey(String);
-
-impl SshKey {
-    /// The line.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn check(text: String) -> Result<Self, String> {
-        let mut words = text.split(' ');
-        let kind = words.next().unwrap_or_default();
-        let known = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"].iter().any(|prefix| kind.starts_with(prefix))
-            && kind.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '@'));
-        let base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
-        let has_key = words.next().is_some_and(|key| key.len() >= 32 && key.chars().all(base64));
-        if known && has_key && !text.contains(char::is_control) {
-            Ok(Self(text))
-        } else if text.contains("PRIVATE KEY") {
-            Err("must be a public key, got a private one".to_owned())
-        } else {
-            Err("must be a public key such as \"ssh-ed25519 AAAA… name\"".to_owned())
-        }
-    }
-}
-
-/// A network name, up to 32 bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ssid(String);
-
-impl Ssid {
-    /// The name's bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-
-    /// True where no network is named.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn check(text: String) -> Result<Self, String> {
-        if text.len() > 32 {
-            Err(format!("must be at most 32 bytes, got {}", text.len()))
-        } else if text.contains(char::is_control) {
-            Err("must not contain control characters or line breaks".to_owned())
-        } else {
-            Ok(Self(text))
-        }
-    }
-}
-
-/// Two capital letters, or empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WifiCountry(String);
-
-impl WifiCountry {
-    /// The letters.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn check(text: String) -> Result<Self, String> {
-        if text.is_empty() || (text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase())) {
-            Ok(Self(text))
-        } else {
-            Err("must be a two-letter country code such as DE, in capital letters".to_owned())
-        }
-    }
-}
-
-/// A passphrase: never shown, logged or serialised.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    const HIDDEN: &str = "(hidden)";
-
-    /// True where none is set.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The passphrase itself: for the file of the program that needs it, and nowhere else.
-    pub(crate) fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    /// True for a key of 64 hexadecimal digits, which is used as it is; false for a passphrase, which a key is made from.
-    pub(crate) fn is_key(&self) -> bool {
-        // A passphrase has 63 characters at the most.
-        self.0.len() == 64
-    }
-
-    fn check(text: String) -> Result<Self, String> {
-        let hex_key = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
-        let passphrase = (8..=63).contains(&text.len()) && text.bytes().all(|b| (0x20..=0x7e).contains(&b));
-        if text.is_empty() || hex_key || passphrase {
-            Ok(Self(text))
-        } else {
-            // The value stays out of the message.
-            Err(format!(
-                "must be 8 to 63 ASCII characters or 64 hexadecimal digits, got {} characters",
-                text.chars().count()
-            ))
-        }
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(Self::HIDDEN)
     }
 }

@@ -7,7 +7,15 @@ use serde::de::value::StrDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::entry::{Shape, Value};
+use super::values::text_value;
 use crate::authority::{Host, Origin};
+
+text_value! {
+    AllowedHost, AllowedHost::check, |value: &AllowedHost| value.to_string(), Shape::Word("", r"^(\*|(\*\.)?[^ /*]+)$");
+    Prefix, Prefix::check, |value: &Prefix| value.to_string(), Shape::Word("", r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$");
+    AllowedOrigin, AllowedOrigin::check, |value: &AllowedOrigin| value.to_string(), Shape::Word("", r"^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^ /]+/?)$");
+}
 
 /// A list of values; one alone may stand without brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +46,10 @@ impl<'a, T> IntoIterator for &'a List<T> {
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
     }
+}
+
+impl<T: Value> Value for List<T> {
+    const SHAPE: Shape = Shape::List { of: &T::SHAPE, or_one: true };
 }
 
 impl<T: Serialize> Serialize for List<T> {

@@ -64,7 +64,7 @@ pub async fn settings(context: web::Data<Context>, request: HttpRequest, body: w
     if request.method() != Method::PATCH {
         return answer(StatusCode::OK, &document(&context.board.settings()));
     }
-    let change = match parse(body).await.map(Change::from_json) {
+    let change = match parse(body).await.map(|object| Change::from_json(&object)) {
         Ok(Ok(change)) => change,
         Ok(Err(reason)) => return failure(StatusCode::UNPROCESSABLE_ENTITY, &reason),
         Err(answer) => return answer,
@@ -81,13 +81,7 @@ pub async fn settings(context: web::Data<Context>, request: HttpRequest, body: w
                     "frame_rate": super::status::granted(pipeline.camera.frame_rate),
                 });
             }
-            document["to_keep"] = json!(format!(
-                "camera:\n  resolution: {}\n  frame_rate: {}\n  orientation: {}\nencoder:\n  quality: {}\n",
-                settings.resolution.size(),
-                settings.frame_rate.get(),
-                settings.orientation,
-                settings.quality.get(),
-            ));
+            document["to_keep"] = json!(settings.to_yaml());
             answer(StatusCode::OK, &document)
         }
     }

@@ -69,6 +69,25 @@ fn checking_and_printing() {
 }
 
 #[test]
+fn the_schema_is_json_and_knows_every_key() {
+    let output = run(&["--schema"]);
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
+    let file = include_str!("../../config/pinhole.yaml");
+    let file: serde_json::Value = serde_yaml::from_str(file).unwrap();
+    for (section, keys) in file.as_object().unwrap() {
+        for (key, value) in keys.as_object().unwrap() {
+            let known = &schema["properties"][section]["properties"][key];
+            assert!(known["description"].is_string(), "{section}.{key}");
+            assert!(value.is_object() || known["default"] == *value, "{section}.{key}");
+        }
+    }
+    let quality = &schema["properties"]["encoder"]["properties"]["quality"];
+    assert_eq!((&quality["minimum"], &quality["maximum"]), (&1.into(), &100.into()));
+}
+
+#[test]
 fn a_users_file_that_is_named_and_not_there_is_told() {
     let missing = "--user-config /nonexistent: there is no such file";
     for action in ["--check-config", "--print-config"] {

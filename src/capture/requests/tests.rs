@@ -13,7 +13,7 @@ fn before() -> Settings {
 
 fn change(yaml: &str) -> Change {
     let Json::Object(object) = serde_yaml::from_str(yaml).unwrap() else { panic!("{yaml}") };
-    Change::from_json(object).unwrap()
+    Change::from_json(&object).unwrap()
 }
 
 fn with(yaml: &str) -> Settings {
