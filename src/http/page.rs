@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use crate::config;
+
 const HTML: &str = include_str!("page/index.html");
 /// What stands in the HTML for a file, the file, and the element it becomes.
 const PARTS: [(&str, &str, &str); 6] = [
@@ -17,6 +19,9 @@ const PARTS: [(&str, &str, &str); 6] = [
     ("<script src=\"panels.js\"></script>", include_str!("page/panels.js"), "script"),
     ("<script src=\"page.js\"></script>", include_str!("page/page.js"), "script"),
 ];
+
+/// Where the page has the settings that can be changed on it.
+const TABLE: &str = "data-table=\"[]\"";
 
 /// The page as it is sent.
 #[derive(Clone, Debug)]
@@ -34,6 +39,8 @@ impl Page {
         for (mark, text, element) in PARTS {
             html = html.replacen(mark, &format!("<{element}>\n{text}</{element}>"), 1);
         }
+        let table = config::fields().to_string().replace('&', "&amp;").replace('"', "&quot;");
+        html = html.replacen(TABLE, &format!("data-table=\"{table}\""), 1);
         // Scripts side by side become one: no event comes between them, when half of their names are not there yet.
         html = html.replace("</script>\n<script>\n", "");
         let policy = format!(
@@ -99,6 +106,17 @@ mod tests {
         assert_eq!((html.matches("<style>").count(), html.matches("<script>").count()), (2, 1));
         assert_eq!(page.policy.matches("'sha256-").count(), 3);
         assert!(!page.policy.contains("unsafe"), "{}", page.policy);
+    }
+
+    #[test]
+    fn the_page_has_the_table_of_settings() {
+        let page = Page::new();
+        let html = std::str::from_utf8(&page.html).unwrap();
+        assert!(HTML.contains(TABLE) && !html.contains(TABLE));
+        let table = html.split("data-table=\"").nth(1).unwrap().split('"').next().unwrap();
+        let table: serde_json::Value =
+            serde_json::from_str(&table.replace("&quot;", "\"").replace("&amp;", "&")).unwrap();
+        assert_eq!(table, config::fields());
     }
 
     #[test]

@@ -382,3 +382,19 @@ test('zoom crops around the middle, within the smallest and the whole', () => {
   // The whole need not begin at 0.
   assert.deepEqual(cropAt(2, min, [8, 4, 640, 480]), [168, 124, 320, 240]);
 });
+
+test('settings become lines by what the daemon says of them', () => {
+  const table = [
+    { name: 'resolution', label: 'Resolution', type: 'size' },
+    { name: 'frame_rate', label: 'Frame rate', type: 'float', min: 0.05, max: 120 },
+    { name: 'quality', label: 'Quality', type: 'integer', min: 1, max: 100 },
+    { name: 'orientation', label: 'Orientation', type: 'enum', options: [{ value: 'normal', name: 'Normal' }] },
+  ];
+  const [resolution, frameRate, quality, orientation] = settingFields(JSON.stringify(table));
+  assert.equal(resolution.type, 'enum');
+  assert.ok(resolution.other && resolution.options.some(({ value, name }) => value === '640x480' && name === '640 × 480'));
+  assert.deepEqual([frameRate.min, frameRate.max], [undefined, undefined]);
+  assert.deepEqual([quality.min, quality.max], [1, 100]);
+  assert.deepEqual(orientation.options, table[3].options);
+  assert.deepEqual(settingFields(undefined), []);
+});

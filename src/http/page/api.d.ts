@@ -54,6 +54,8 @@ interface Control {
   name: string;
   /** The name a person sees, where it is another. */
   label?: string;
+  /** What it is, in a sentence or two. */
+  hint?: string;
   type: string;
   min?: Value;
   max?: Value;

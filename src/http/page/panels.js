@@ -124,7 +124,7 @@ function line(control, changes) {
   const reset = make('button', { type: 'button', className: 'reset', title: 'Reset', 'aria-label': `Reset ${label}`, onclick: () => put(null) }, '↺');
   const can = control.default != null && !control.read_only && control.type !== 'button';
   const parts = control.type === 'button' ? [] : nameParts(label);
-  const title = make('label', { id: `${id}-name`, htmlFor: id }, ...parts.flatMap(part => [make('wbr', {}), part]));
+  const title = make('label', { id: `${id}-name`, htmlFor: id, title: control.hint || '' }, ...parts.flatMap(part => [make('wbr', {}), part]));
   const short = control.type === 'boolean' || control.read_only ? ' short' : '';
   const element = make('div', { className: `field${short}` }, title, make('div', { className: 'edit' }, ...elements), reset, wrong);
   /** @type {string | null | undefined} */
@@ -169,11 +169,6 @@ function keep() {
   }
 }
 
-const sizes = ['320x240', '640x480', '800x600', '1024x768', '1280x720', '1280x960', '1640x1232', '1920x1080', '2592x1944'];
-const turns = {
-  normal: 'Normal', 'rotate-180': 'Upside down (180°)', 'flip-horizontal': 'Mirrored left to right', 'flip-vertical': 'Mirrored top to bottom',
-  'rotate-90': 'Quarter turn clockwise (90°)', 'rotate-270': 'Quarter turn anticlockwise (270°)',
-};
 let changedAt = 0;            // when the settings last changed: an older status knows nothing of it
 
 // One by one: a refusal does not say which of several it means.
@@ -192,12 +187,7 @@ const settingChanges = collect(async batch => {
 
 /** @type {Map<string, Line>} */
 const settingLines = new Map();
-for (const setting of [
-  { name: 'resolution', label: 'Resolution', type: 'enum', other: true, options: sizes.map(size => ({ value: size, name: size.replace('x', ' × ') })) },
-  { name: 'frame_rate', label: 'Frame rate', type: 'float' },
-  { name: 'quality', label: 'Quality', type: 'integer', min: 1, max: 100 },
-  { name: 'orientation', label: 'Orientation', type: 'enum', options: Object.entries(turns).map(([value, name]) => ({ value, name })) },
-]) {
+for (const setting of settingFields($('settings-fields').dataset.table)) {
   const made = line(setting, settingChanges);
   settingLines.set(setting.name, made);
   $('settings-fields').append(made.element);

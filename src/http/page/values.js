@@ -359,3 +359,24 @@ function cropAt(zoom, min, max) {
   const size = [2, 3].map(side => Math.min(max[side], Math.max(min ? min[side] : 1, Math.round(max[side] / zoom / 2) * 2)));
   return [0, 1].map(side => max[side] + Math.floor((max[side + 2] - size[side]) / 2)).concat(size);
 }
+
+// ---- settings ----------------------------------------------------------------------------------
+
+const sizes = ['320x240', '640x480', '800x600', '1024x768', '1280x720', '1280x960', '1640x1232', '1920x1080', '2592x1944'];
+
+/**
+ * What the daemon's table of settings says of those that can be changed here, as lines of the panel.
+ * @param {string | undefined} table as JSON; the file by itself has none
+ * @returns {Control[]}
+ */
+function settingFields(table) {
+  /** @type {Control[]} */
+  const settings = JSON.parse(table || '[]');
+  return settings.map(({ min, max, ...setting }) => {
+    if (setting.type === 'size') {
+      return { ...setting, type: 'enum', other: true, options: sizes.map(size => ({ value: size, name: size.replace('x', ' × ') })) };
+    }
+    // A slider over all of a range that begins with 0.05 would be too coarse.
+    return setting.type === 'float' ? setting : { ...setting, min, max };
+  });
+}
