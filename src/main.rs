@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use pinhole::appliance::system;
-use pinhole::args::{self, Action};
+use pinhole::args::{self, Action, Arguments};
 use pinhole::{app, camera, config, logging, memory};
 
 /// `EX_CONFIG` of sysexits.h: systemd shows it by name.
@@ -42,6 +42,11 @@ fn main() -> ExitCode {
         Action::WriteSystemFiles(folder) => return write_system_files(&folder, &arguments.sources),
         Action::Run | Action::CheckConfig | Action::PrintConfig => {}
     }
+    act_on_configuration(&arguments)
+}
+
+/// What needs the configuration: to check it, to print it, or to run with it.
+fn act_on_configuration(arguments: &Arguments) -> ExitCode {
     let mut loaded = match config::load(&arguments.sources) {
         Ok(loaded) => loaded,
         Err(error) => {

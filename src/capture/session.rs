@@ -106,11 +106,13 @@ impl Session {
         let mut notes = start_controls(&mut *camera, wanted.controls());
         notes.extend(encoding.notes(&info, wanted));
         notes.extend(camera.notes());
+        // Asked first: some cameras take long to answer, which is no silence of theirs.
+        let exposure = camera.exposure();
         let session = Self {
             last_good: Instant::now(),
             last_error: None,
             is_good: false,
-            exposure: camera.exposure(),
+            exposure,
             errored_frames: 0,
             cadence: info.frame_rate.thinned_to().map(Cadence::new),
             frames: 0,

@@ -78,7 +78,7 @@ pub fn server(
             .keep_alive(KeepAlive::Os)
             .client_request_timeout(Duration::ZERO)
             .client_disconnect_timeout(Duration::from_secs(1))
-            // Streams rely on this: see `stream`.
+            // Streams rely on this: see `viewers`.
             .h1_write_buffer_size(1)
             .on_connect_ext(|guard: &Guard, extensions| {
                 extensions.insert(Rc::clone(guard.connection()));

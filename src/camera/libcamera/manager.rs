@@ -69,7 +69,10 @@ impl Manager {
     pub(super) fn get() -> Result<Self, CameraError> {
         let mut shared = shared();
         if shared.manager.is_none() {
-            let manager = CameraManager::new().map_err(failed("(any)", "CameraManager::start"))?;
+            let manager = CameraManager::new().map_err(|source| {
+                // No camera's own error: what it says of a device is of all that libcamera looks for.
+                CameraError::Refused { id: "(any)".to_owned(), call: "CameraManager::start", source }
+            })?;
             shared.manager = Some(SendManager(manager));
         }
         shared.users += 1;
