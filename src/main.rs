@@ -1,5 +1,6 @@
 //! `pinholed`: arguments, logging, [`pinhole::app::run`], exit code.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -21,23 +22,14 @@ fn main() -> ExitCode {
     let arguments = match args::parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            eprintln!("pinholed: {error}; see pinholed --help");
+            complain(format_args!("{error}; see pinholed --help"));
             return ExitCode::from(EXIT_USAGE);
         }
     };
     match arguments.action {
-        Action::Help => {
-            print!("{}", args::HELP);
-            return ExitCode::SUCCESS;
-        }
-        Action::Version => {
-            println!("{}", args::version());
-            return ExitCode::SUCCESS;
-        }
-        Action::Schema => {
-            println!("{:#}", config::schema());
-            return ExitCode::SUCCESS;
-        }
+        Action::Help => return print(args::HELP),
+        Action::Version => return print(&format!("{}\n", args::version())),
+        Action::Schema => return print(&format!("{:#}\n", config::schema())),
         Action::ListCameras => return list_cameras(),
         Action::WriteSystemFiles(folder) => return write_system_files(&folder, &arguments.sources),
         Action::Run | Action::CheckConfig | Action::PrintConfig => {}
@@ -50,7 +42,7 @@ fn act_on_configuration(arguments: &Arguments) -> ExitCode {
     let mut loaded = match config::load(&arguments.sources) {
         Ok(loaded) => loaded,
         Err(error) => {
-            eprintln!("pinholed: {error}");
+            complain(format_args!("{error}"));
             return ExitCode::from(EXIT_CONFIG);
         }
     };
@@ -58,22 +50,18 @@ fn act_on_configuration(arguments: &Arguments) -> ExitCode {
     let missing = missing_user_file(&arguments.sources);
     if arguments.action != Action::Run {
         for told in loaded.problems.iter().chain(&missing) {
-            eprintln!("pinholed: {told}");
+            complain(format_args!("{told}"));
         }
     }
     match arguments.action {
         Action::CheckConfig => {
             if loaded.problems.is_empty() {
-                println!("the configuration is right");
-                ExitCode::SUCCESS
+                print("the configuration is right\n")
             } else {
                 ExitCode::from(EXIT_CONFIG)
             }
         }
-        Action::PrintConfig => {
-            print!("{}", loaded.config.to_yaml());
-            ExitCode::SUCCESS
-        }
+        Action::PrintConfig => print(&loaded.config.to_yaml()),
         _ => {
             logging::init(loaded.config.log.level.into());
             if let Some(missing) = missing {
@@ -90,6 +78,22 @@ fn act_on_configuration(arguments: &Arguments) -> ExitCode {
     }
 }
 
+/// Prints what was asked for. Whoever reads only the beginning, as `head` does, has what he wants.
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            complain(format_args!("standard output: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Tells what is wrong; where nobody can read that, the exit status still says so.
+fn complain(what: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "pinholed: {what}");
+}
+
 /// What is told of a user's file that was named and is not there. It may be: the appliance's card need not have one.
 fn missing_user_file(sources: &config::Sources) -> Option<String> {
     let path = sources.missing_user_file()?.display();
@@ -99,14 +103,14 @@ fn missing_user_file(sources: &config::Sources) -> Option<String> {
 /// Never fails for what is wrong in the configuration: the appliance has to start all the same.
 fn write_system_files(folder: &Path, sources: &config::Sources) -> ExitCode {
     let files = system::render(config::load_leniently(sources), system::ZONES.as_ref());
-    eprint!("{}", files.problems());
+    let _ = write!(std::io::stderr(), "{}", files.problems());
     if let Some(missing) = missing_user_file(sources) {
-        eprintln!("pinholed: {missing}");
+        complain(format_args!("{missing}"));
     }
     match files.write(folder) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("pinholed: {}: {error}", folder.display());
+            complain(format_args!("{}: {error}", folder.display()));
             ExitCode::from(EXIT_CANNOT_CREATE)
         }
     }
@@ -114,12 +118,9 @@ fn write_system_files(folder: &Path, sources: &config::Sources) -> ExitCode {
 
 fn list_cameras() -> ExitCode {
     match camera::list() {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(text) => print(&text),
         Err(error) => {
-            eprintln!("pinholed: {error}");
+            complain(format_args!("{error}"));
             ExitCode::FAILURE
         }
     }

@@ -36,6 +36,27 @@ fn wrong_explicit_configuration_ends_with_78() {
 }
 
 #[test]
+fn who_does_not_read_to_the_end_is_no_matter() {
+    for (arguments, status) in [
+        (&["--schema"][..], 0),
+        (&["--print-config"], 0),
+        (&["--help"], 0),
+        (&["--version"], 0),
+        (&["--frobnicate"], 64),
+    ] {
+        let closed = || {
+            let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+            drop(reader);
+            std::os::fd::OwnedFd::from(writer)
+        };
+        let status_of = |mut command: std::process::Command| command.args(arguments).status().unwrap().code();
+        let mut command = pinholed();
+        command.stdout(closed()).stderr(closed());
+        assert_eq!(status_of(command), Some(status), "{arguments:?}");
+    }
+}
+
+#[test]
 fn checking_and_printing() {
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/config/pinhole.yaml");
     let output = run(&["--config", shipped, "--user-config", "/nonexistent", "--check-config"]);
