@@ -286,13 +286,8 @@ fn apply_leniently(config: &mut Config, bytes: &[u8]) -> Vec<Problem> {
         };
         // Pasted into a file that has the section already: a person's values hold, be they above what was there or below.
         let name = section.split(|byte| b":\n".contains(byte)).next().unwrap_or_default().trim_ascii();
-        // `system` may use the value by an alias, and nothing below that is to be told.
-        if is_broken
-            && name != b"system"
-            && let Ok(Outline { anchor: Some(at), .. }) = Outline::of(&text)
-        {
-            let reason = "an anchor (&name) is read only where the whole file is right: write out what is meant";
-            problems.push(Problem::new(Some(at), reason.to_owned()));
+        if is_broken && let Some(problem) = anchor_problem(name, &text) {
+            problems.push(problem);
             continue;
         }
         if let Some((_, first)) = seen.iter().find(|(other, _)| *other == name) {
@@ -315,6 +310,14 @@ fn apply_leniently(config: &mut Config, bytes: &[u8]) -> Vec<Problem> {
         problem.reason = fault.reason;
     }
     problems
+}
+
+/// Why a section of a broken file is not read: the value that it names may be used where it cannot be seen.
+fn anchor_problem(name: &[u8], text: &str) -> Option<Problem> {
+    // `system` may use such a value, and nothing below that is to be told.
+    let Ok(Outline { anchor: Some(at), .. }) = Outline::of(text) else { return None };
+    let reason = "an anchor (&name) is read only where the whole file is right: write out what is meant";
+    (name != b"system").then(|| Problem::new(Some(at), reason.to_owned()))
 }
 
 /// There are six sections; a file with many more pieces is something else, and not worth the time to read them all.
