@@ -122,6 +122,8 @@ impl<'a> Capture<'a> {
         self.requests.take_up(&self.board.mailbox, self.wanted.settings(), Instant::now());
         if let Some(settings) = self.requests.to_try() {
             self.wanted.put_in_force(settings.clone());
+            // Whoever comes once the change is answered is not to be shown what was before it.
+            self.board.hub.clear();
         }
         let opened = self.open();
         let result = opened.as_ref().map(|_| ()).map_err(ToString::to_string);

@@ -118,6 +118,8 @@ async fn read_controls(context: &Context) -> Option<Controls> {
         context.board.mailbox.read_controls();
         let _ = actix_rt::time::timeout(READ_PATIENCE, news.changed()).await;
     } else if known.get().is_none() && context.board.health.state().0 == State::Starting {
+        // One that is open by now, and rests, has told nobody yet.
+        context.board.mailbox.read_controls();
         let mut shutdown = context.shutdown.clone();
         tokio::select! {
             _ = news.wait_for(Option::is_some) => {}
@@ -180,7 +182,7 @@ fn refusal(error: ChangeError) -> HttpResponse {
         }
         ChangeError::Failed(reason) => failure(StatusCode::UNPROCESSABLE_ENTITY, &reason),
         ChangeError::NoCamera(reason) => {
-            failure(StatusCode::SERVICE_UNAVAILABLE, &format!("the camera cannot be asked: {reason}"))
+            failure(StatusCode::SERVICE_UNAVAILABLE, &format!("there is no camera to ask: {reason}"))
         }
         error @ (ChangeError::Silent | ChangeError::StillTried) => {
             failure(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
