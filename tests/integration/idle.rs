@@ -1,6 +1,6 @@
 //! Nobody watching costs nothing, and whoever comes then sees the present.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{Daemon, Start, unix_time};
 
