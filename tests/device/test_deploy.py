@@ -21,7 +21,7 @@ def ssh(device, monkeypatch):
 
 
 def deploy(argument: str | Path) -> tuple[bool, str]:
-    done = subprocess.run([ROOT / "scripts" / "deploy", "root@zero", argument], stdin=subprocess.DEVNULL,
+    done = subprocess.run([ROOT / "scripts" / "image" / "deploy", "root@zero", argument], stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
     return done.returncode == 0, done.stdout
 
