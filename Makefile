@@ -38,7 +38,7 @@ help: ## list the targets, and the variables some of them take
 	sed -n '/^# Variables:/,/^$$/s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: run
-run: quick ## build quickly, then serve the best camera there is, else the test pattern
+run: quick ## build quickly, then serve the best camera there is, else the test pattern · 2 min the first time
 	@source=auto
 	if ! why=$$(target/quick/pinholed --list-cameras 2>&1 >/dev/null); then
 		printf '%s\n' "$$why" "showing the test pattern, unless a file names another source"
@@ -50,7 +50,7 @@ run: quick ## build quickly, then serve the best camera there is, else the test 
 		--$(if $(filter file,$(origin PORT)),default,set) 'http.listen=[::]:$(PORT)' $(ARGS)
 
 .PHONY: quick
-quick: setup ## build the daemon as `make run` does: optimised, but not as what ships · 2 min
+quick: setup ## build the daemon as `make run` does: optimised, but not as what ships · 2 min the first time
 	@[[ -e target/quick/pinholed ]] || echo "compiling takes about 2 minutes on two free cores and 0.5 GB in target/quick, once"
 	cargo build --locked --profile quick $(features)
 
@@ -64,16 +64,16 @@ setup: ## install what building needs (Debian packages; Rust where there is none
 	@scripts/env/setup build
 
 .PHONY: ci-fast
-ci-fast: ## lint, unit and integration tests: what a change must pass before anybody looks at it · 5 min
+ci-fast: ## lint, unit and integration tests: what a change must pass before anybody looks at it · 5 min, the first time 10
 	@$(MAKE) --no-print-directory lint
 	$(MAKE) --no-print-directory test
 
 .PHONY: ci
-ci: ## all that must hold: each lane of tests, its log in target/ci · 40 min
+ci: ## each lane of tests but test-network, test-gadget and test-zero (by hand), its log in target/ci · 40 min
 	@.ci/run
 
 .PHONY: test
-test: ## unit and integration tests · 4 min
+test: ## unit and integration tests · 3 min, the first time 6
 	@scripts/env/setup build
 	tests/run
 
@@ -172,7 +172,7 @@ attack: build ## what strangers can do to a viewer: a table (needs root) · 5 mi
 	PINHOLED=target/release/pinholed tests/attacks/run $(ARGS)
 
 .PHONY: image
-image: ## the SD card image, with Buildroot (FRAGMENTS=emulated|debug): prints path, size, SHA-256 · 2 h the first time
+image: ## the SD card image, with Buildroot (FRAGMENTS=emulated|debug): prints path, size, SHA-256 · 3 h the first time
 	@scripts/image/buildroot
 
 .PHONY: sdk
