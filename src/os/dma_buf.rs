@@ -26,10 +26,9 @@ pub fn end_cpu_access(dma_buf: BorrowedFd<'_>, writes: bool) -> io::Result<()> {
     sync(dma_buf, access(writes) | END)
 }
 
-/// True if this is what the ioctl fails with on memory that has no device behind it, and needs none. `ENOSYS` is what
-/// qemu-arm says of an ioctl that it does not know.
+/// True if this is what the ioctl fails with on memory that has no device behind it, and needs none.
 pub fn is_unsupported(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL | libc::ENOSYS))
+    matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL))
 }
 
 fn access(writes: bool) -> u64 {
