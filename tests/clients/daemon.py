@@ -13,6 +13,7 @@ import time
 import urllib.request
 
 import pytest
+from selenium.common.exceptions import StaleElementReferenceException
 
 from support import lane
 from support.lane import ROOT
@@ -30,7 +31,15 @@ def daemon_command() -> list[str]:
 
 def until(what: str, condition, seconds: float = 15, every: float = 0.1):
     """As the other lanes' (lane.py), but that no machine is emulated here: less patience."""
-    return lane.until(what, condition, seconds, every)
+
+    def looked():
+        try:
+            return condition()
+        except StaleElementReferenceException:
+            # The page has rewritten it between finding and reading.
+            return None
+
+    return lane.until(what, looked, seconds, every)
 
 
 class Daemon:
