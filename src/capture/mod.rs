@@ -33,7 +33,7 @@ use hold::Hold;
 use outlet::Outlet;
 use recovery::Recovery;
 use requests::{Attempt, Requests};
-use session::{Outcome, Session, SessionError};
+use session::{Outcome, Session, SessionError, Surroundings};
 use wanted::Wanted;
 
 /// The longest the loop waits for a frame before it looks round.
@@ -201,10 +201,12 @@ impl<'a> Capture<'a> {
                     continue;
                 }
             }
-            match session.step(round, is_wanted, &self.wanted, &mut self.history, &mut self.outlet) {
-                Outcome::Goes { is_good: true } => self.recovery.succeeded(),
-                Outcome::Goes { is_good: false } => {}
-                Outcome::TooLarge(Shortfall { possible, least, smaller }) => {
+            let mut around =
+                Surroundings { wanted: &self.wanted, history: &mut self.history, outlet: &mut self.outlet };
+            match session.step(round, is_wanted, &mut around) {
+                Ok(Outcome::Goes { is_good: true }) => self.recovery.succeeded(),
+                Ok(Outcome::Goes { is_good: false }) => {}
+                Ok(Outcome::TooLarge(Shortfall { possible, least, smaller })) => {
                     let size = session.size();
                     if self.wanted.limit_size(smaller, size) {
                         log::info!(
@@ -213,7 +215,7 @@ impl<'a> Capture<'a> {
                         return End::Reopen;
                     }
                 }
-                Outcome::Failed(error) => return End::Failed(error),
+                Err(error) => return End::Failed(error),
             }
             if !has_delivered && session.frames() > 0 {
                 has_delivered = true;

@@ -66,8 +66,17 @@ pub enum Outcome {
     },
     /// The software encoder, which stands in, is too slow for pictures of this size.
     TooLarge(Shortfall),
-    /// The camera must be opened anew.
-    Failed(SessionError),
+}
+
+/// What a session works with, and what outlives it.
+#[derive(Debug)]
+pub struct Surroundings<'s, 'a> {
+    /// What is wanted now.
+    pub wanted: &'s Wanted,
+    /// What is remembered of encoders.
+    pub history: &'s mut History,
+    /// Where pictures go.
+    pub outlet: &'s mut Outlet<'a>,
 }
 
 /// See the module's text. The encoder goes first: it may hold the camera's buffers.
@@ -168,52 +177,40 @@ impl Session {
     }
 
     /// Waits for a frame or a JPEG, up to `timeout`, and passes on what came; without encoding unless `is_wanted`.
+    ///
+    /// # Errors
+    /// The camera must be opened anew.
     pub fn step(
         &mut self,
         timeout: Duration,
         is_wanted: bool,
-        wanted: &Wanted,
-        history: &mut History,
-        outlet: &mut Outlet<'_>,
-    ) -> Outcome {
-        if let Err(error) = self.try_step(timeout, is_wanted, wanted, history, outlet) {
-            return Outcome::Failed(error);
-        }
-        if let Some(shortfall) = self.encoding.shortfall(self.size(), wanted, outlet.board()) {
-            return Outcome::TooLarge(shortfall);
-        }
-        if let Some(silence) = self.exceeded_silence(wanted) {
-            return Outcome::Failed(match self.last_error.take() {
-                Some(last_error) => SessionError::Unusable { silence, last_error },
-                None => SessionError::Silent { silence },
-            });
-        }
-        Outcome::Goes { is_good: std::mem::take(&mut self.is_good) }
-    }
-
-    fn try_step(
-        &mut self,
-        timeout: Duration,
-        is_wanted: bool,
-        wanted: &Wanted,
-        history: &mut History,
-        outlet: &mut Outlet<'_>,
-    ) -> Result<(), SessionError> {
-        let buffer = self.wait(timeout, outlet)?;
-        let is_settled = self.frames > u64::from(wanted.camera().warm_up.get());
-        match self.encoding.collect(&mut *self.camera, is_wanted, is_settled, &mut history.hardware, outlet) {
+        around: &mut Surroundings<'_, '_>,
+    ) -> Result<Outcome, SessionError> {
+        let buffer = self.wait(timeout, around.outlet)?;
+        let is_settled = self.frames > u64::from(around.wanted.camera().warm_up.get());
+        let hardware = &mut around.history.hardware;
+        match self.encoding.collect(&mut *self.camera, is_wanted, is_settled, hardware, around.outlet) {
             Ok(Harvest { is_good, error }) => {
                 if is_good {
                     self.mark_healthy();
                 }
                 self.last_error = error.or(self.last_error.take());
             }
-            Err(error) => self.replace_encoder(error, wanted, history, outlet)?,
+            Err(error) => self.replace_encoder(error, around)?,
         }
-        match buffer {
-            Some(buffer) => self.take_in(buffer, is_wanted, is_settled, wanted, history, outlet),
-            None => Ok(()),
+        if let Some(buffer) = buffer {
+            self.take_in(buffer, is_wanted, is_settled, around)?;
         }
+        if let Some(shortfall) = self.encoding.shortfall(self.size(), around.wanted, around.outlet.board()) {
+            return Ok(Outcome::TooLarge(shortfall));
+        }
+        if let Some(silence) = self.exceeded_silence(around.wanted) {
+            return Err(match self.last_error.take() {
+                Some(last_error) => SessionError::Unusable { silence, last_error },
+                None => SessionError::Silent { silence },
+            });
+        }
+        Ok(Outcome::Goes { is_good: std::mem::take(&mut self.is_good) })
     }
 
     fn wait(&mut self, timeout: Duration, outlet: &Outlet<'_>) -> Result<Option<BufferIndex>, CameraError> {
@@ -235,18 +232,16 @@ impl Session {
         buffer: BufferIndex,
         is_wanted: bool,
         is_settled: bool,
-        wanted: &Wanted,
-        history: &mut History,
-        outlet: &mut Outlet<'_>,
+        around: &mut Surroundings<'_, '_>,
     ) -> Result<(), SessionError> {
         let now = Instant::now();
         let is_taken = self.cadence.as_mut().is_none_or(|cadence| cadence.take(now));
         let fate = if is_taken && is_wanted {
-            self.encoding.encode(&mut *self.camera, buffer, now, is_settled, outlet)
+            self.encoding.encode(&mut *self.camera, buffer, now, is_settled, around.outlet)
         } else {
             if is_taken {
                 // Only now: a camera that was opened but delivers nothing is not well.
-                outlet.rest();
+                around.outlet.rest();
                 self.mark_healthy();
             }
             Ok(Fate::NoRoom)
@@ -260,25 +255,20 @@ impl Session {
             Ok(Fate::NoTime) => self.last_good = now,
             Ok(Fate::Submitted { .. } | Fate::NoRoom) => {}
             Err(error) if error.is_of_one_frame() => {
-                outlet.drop_frame(&error);
+                around.outlet.drop_frame(&error);
                 self.last_error = Some(error.to_string());
             }
             Err(error) => {
-                outlet.board().metrics.dropped.inc();
-                self.replace_encoder(error, wanted, history, outlet)?;
+                around.outlet.board().metrics.dropped.inc();
+                self.replace_encoder(error, around)?;
             }
         }
         Ok(())
     }
 
-    fn replace_encoder(
-        &mut self,
-        error: EncodeError,
-        wanted: &Wanted,
-        history: &mut History,
-        outlet: &Outlet<'_>,
-    ) -> Result<(), SessionError> {
-        self.encoding.replace(error, &mut *self.camera, wanted, history, outlet.board())?;
+    fn replace_encoder(&mut self, error: EncodeError, around: &mut Surroundings<'_, '_>) -> Result<(), SessionError> {
+        let board = around.outlet.board();
+        self.encoding.replace(error, &mut *self.camera, around.wanted, around.history, board)?;
         // The camera is not to blame for the pause.
         self.last_good = Instant::now();
         Ok(())
