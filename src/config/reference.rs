@@ -1,5 +1,5 @@
 //! The table of settings for people: the commented file with every default, and the manual's table. Both are kept in the
-//! repository; `make settings` writes them anew after a change of the table.
+//! repository; `make settings` writes them anew after a change of the table. Compiled for tests only.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -143,7 +143,17 @@ fn hold(path: &str, wanted: impl Fn(&str) -> String) {
     if std::env::var_os("PINHOLE_WRITE").is_some() {
         std::fs::write(&path, &wanted).unwrap();
     } else {
-        assert_eq!(is, wanted, "{}: is not what the table of settings says: make settings", path.display());
+        let differs = is.lines().zip(wanted.lines()).position(|(is, wanted)| is != wanted);
+        let line = differs.unwrap_or_else(|| is.lines().count().min(wanted.lines().count()));
+        let text = |text: &str| text.lines().nth(line).unwrap_or("nothing more").to_owned();
+        assert!(
+            is == wanted,
+            "{} is not what the table of settings says; run make settings. Line {} is\n{}\ninstead of\n{}",
+            path.display(),
+            line + 1,
+            text(&is),
+            text(&wanted)
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! Pictures for tests: components, JPEGs as cameras make them, and what becomes of them.
+//! Pictures for tests: components, JPEGs as cameras make them, and what becomes of them. Compiled for tests only.
 
 use std::ffi::c_int;
 

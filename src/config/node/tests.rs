@@ -37,3 +37,38 @@ fn plain_text_is_what_yaml_says() {
     }
     assert!(matches!(Scalar::of(".nan"), Scalar::Float(value) if value.is_nan()));
 }
+
+mod properties {
+    use proptest::prelude::*;
+    use serde_yaml::Value;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        /// What serde_norway reads, which writes our files.
+        #[test]
+        fn plain_text_is_what_other_readers_make_of_it(text in "[-+.]?[-+.0-9eExob_]{1,8}|[.~a-zA-Z]{1,5}|[-+]?0[xob][0-9a-f+-]{0,18}|[-+]?[0-9]{1,21}") {
+            let Ok(Value::Sequence(list)) = serde_yaml::from_str(&format!("[{text}]")) else { return Ok(()) };
+            let expected = match &list[0] {
+                Value::Null => Scalar::Nothing,
+                Value::Bool(value) => Scalar::Bool(*value),
+                Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+                    (Some(value), ..) => Scalar::Unsigned(value),
+                    (None, Some(value), _) => Scalar::Signed(value),
+                    (None, None, value) => Scalar::Float(value.unwrap()),
+                },
+                _ => Scalar::Text,
+            };
+            // Zero has no sign that matters.
+            let is_zero = |scalar: &Scalar| matches!(scalar, Scalar::Unsigned(0) | Scalar::Signed(0));
+            let got = Scalar::of(&text);
+            let is_nan = |scalar: &Scalar| matches!(scalar, Scalar::Float(value) if value.is_nan());
+            prop_assert!(
+                got == expected || (is_zero(&got) && is_zero(&expected)) || (is_nan(&got) && is_nan(&expected)),
+                "{text:?} is {got:?} here and {expected:?} elsewhere"
+            );
+        }
+    }
+}
