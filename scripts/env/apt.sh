@@ -25,7 +25,8 @@ apt_install() {
 	exec {lock}>"$cache/apt.lock"
 	flock "$lock"
 	apt_update {lock}>&-
-	# In the words of apt 2 and of apt 3.
+	# How much room that takes, in the words of apt 2 and of apt 3. A question that is answered with no always fails, and a
+	# number that is not found only is not told.
 	room=$(LC_ALL=C apt-get install --assume-no --no-install-recommends "${options[@]}" "$@" 2>/dev/null | sed -nE \
 		's/^After this operation, ([0-9.,]+ [kMG]?B) of additional.*/\1/p; s/^ *Space needed: ([0-9.,]+ [kMG]?B) .*/\1/p') || true
 	say "installing $*${room:+: $room of disk, some minutes}"
